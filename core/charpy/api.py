@@ -1,0 +1,145 @@
+"""The Python front door: `charpy.assess(model, images, labels)`."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from charpy.analysis.document import Assessment
+from charpy.analysis.summary import RunSummary
+from charpy.arrays import ArrayDataset
+from charpy.errors import ModelError, SpecError
+from charpy.evaluator import Progress, evaluate
+from charpy.interfaces.dataset import Dataset
+from charpy.interfaces.model import Model
+from charpy.plugins import registry
+from charpy.reports.terminal import dual_table, plain_table
+from charpy.runfile import RunFile
+from charpy.specs import DataSpec, ModelSpec, RunSpec, ThreatSpec, parse
+from charpy.subjects import Subject, subject_of, wrap_object
+from charpy.threat import DEFAULT_LEVELS, Grid
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+class Result:
+    """A finished assessment of one model, on top of its run file."""
+
+    def __init__(self, path: Path, keep: tempfile.TemporaryDirectory[str] | None = None) -> None:
+        self.path = path
+        self._keep = keep
+        with RunFile.open(path) as run:
+            self.assessment: Assessment = RunSummary.of(run).assessments[0]
+
+    def table(self) -> Table:
+        """The dual table, for a terminal or a notebook; `print(result)` gives it as text."""
+        return dual_table(self.assessment)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the report; the suffix chooses the format (`.html`, `.json`, or a plugin's)."""
+        target = Path(path)
+        for entry in registry().entries("reports"):
+            report = registry().create("reports", entry.kind)
+            if report.suffix == target.suffix:
+                with RunFile.open(self.path) as run:
+                    written: Path = report.write(RunSummary.of(run), target)
+                return written
+        known = ", ".join(sorted(entry.kind for entry in registry().entries("reports")))
+        raise SpecError("no report format has this suffix", found=target.suffix or "(none)", expected=known)
+
+    def __str__(self) -> str:
+        return f"{plain_table(self.assessment)}\n{self.assessment.verdict}"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(str(self))}</pre>"
+
+
+def assess(
+    model: object,
+    images: Any = None,
+    labels: Any = None,
+    *,
+    data: Dataset | None = None,
+    name: str | None = None,
+    levels: Sequence[int] | Literal["minimal"] = DEFAULT_LEVELS,
+    norms: Sequence[str] = ("l0", "linf"),
+    queries: int = 5000,
+    seed: int = 0,
+    battery: str = "standard",
+    grid: str | None = None,
+    batch_size: int | None = None,
+    out: str | Path | None = None,
+    listen: Callable[[Progress], None] | None = None,
+) -> Result:
+    """Assess `model` under L0 and Linf on `images` and `labels`.
+
+    Args:
+        model: a torch module, a path or reference (`net.onnx`, `digits-cnn`), any callable from float32 images
+            `(N, C, H, W)` in [0, 1] to scores `(N, K)` or labels `(N,)`, or a `charpy.interfaces.model.Model`.
+        images: numpy array or torch tensor `(N, C, H, W)`, uint8, or float in [0, 1].
+        labels: whole numbers `(N,)`.
+        data: a dataset, instead of `images` and `labels`.
+        name: the model's name in the report.
+        levels: th, 1..127, or "minimal" for each sample's smallest.
+        norms: "l0" and/or "linf".
+        queries: model rows that each attack may spend per sample and level.
+        seed: of every random draw.
+        battery: which attacks; `charpy plugins` lists them.
+        grid: "8bit" or "none"; "none" when the images do not lie on k/255.
+        batch_size: model rows in one batch; measured if not given.
+        out: folder for `run.charpy`, kept and resumable; a temporary one if not given.
+        listen: told about progress.
+
+    Raises:
+        DataError, ModelError, SpecError: for input that cannot be assessed, naming what and the next step.
+    """
+    dataset = data if data is not None else ArrayDataset(images, labels)
+    title = name or (str(model) if isinstance(model, str | Path) else _title(model))
+    threat = {"levels": levels if isinstance(levels, str) else list(levels), "queries": queries, "battery": battery}
+    spec = RunSpec(
+        name=title,
+        seed=seed,
+        data=DataSpec(kind="arrays"),
+        models=(ModelSpec(name=title, reference=title),),
+        threats=tuple(parse(ThreatSpec, {**threat, "norm": str(norm)}, where="assess") for norm in norms),
+        grid=Grid(grid) if grid else dataset.grid,
+        batch_size=batch_size,
+    )
+    keep = None if out is not None else tempfile.TemporaryDirectory(prefix="charpy-")
+    folder = Path(out) if out is not None else Path(keep.name if keep else ".")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "run.charpy"
+    evaluate(spec, path, subjects=[_subject(model, title)], dataset=dataset, listen=listen)
+    return Result(path, keep)
+
+
+def _subject(model: object, title: str) -> Subject:
+    if isinstance(model, str | Path):
+        found = subject_of(ModelSpec(name=title, reference=str(model)), registry())
+        return Subject(title, found.kind, found.open)
+    if isinstance(model, Model):
+        return Subject(title, type(model).__name__, lambda: _copied(model))
+    kind = type(wrap_object(model, registry())).__name__
+    return Subject(title, kind, lambda: wrap_object(model, registry()))
+
+
+def _copied(model: Model) -> Model:
+    """The judge needs a model of its own; one that cannot be copied is shared."""
+    try:
+        return copy.deepcopy(model)
+    except Exception as cause:
+        raise ModelError(
+            "the model cannot be copied, and the judge needs one of its own",
+            found=f"{type(cause).__name__}: {cause}",
+            hint="pass the torch module, path or callable itself",
+        ) from cause
+
+
+def _title(model: object) -> str:
+    return getattr(model, "__name__", None) or type(model).__name__

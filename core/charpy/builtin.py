@@ -1,0 +1,30 @@
+"""charpy's own plugin: the commands and report formats of the core, registered through the hooks like a stranger's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from charpy.hookspecs import hookimpl
+
+
+@hookimpl
+def charpy_commands() -> Mapping[str, str]:
+    """The commands of the `charpy` program."""
+    return {
+        "assess": "charpy.cli.assess:assess",
+        "describe": "charpy.cli.describe:describe",
+        "export": "charpy.cli.export:export",
+        "plugins": "charpy.cli.plugins:plugins",
+        "report": "charpy.cli.report:report",
+        "run": "charpy.cli.run:run",
+        "schema": "charpy.cli.schema:schema",
+    }
+
+
+@hookimpl
+def charpy_reports() -> Mapping[str, str]:
+    """The formats in which a run is written."""
+    return {
+        "html": "charpy.reports.html:HtmlReport",
+        "json": "charpy.reports.json_report:JsonReport",
+    }

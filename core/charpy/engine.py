@@ -1,0 +1,176 @@
+"""The query engine: forward-only queries on the fastest way to compute a model that agrees with it.
+
+A model offers other ways to compute itself (`Model.forwards`: its ONNX export, another memory layout). Each is held
+against the model on a probe batch and timed; the choice and the times are kept for the report. The judge never uses it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from charpy.errors import ModelError
+from charpy.interfaces.model import Model, Output
+from charpy.pixels import as_images
+from charpy.threads import threads
+
+if TYPE_CHECKING:
+    from charpy.interfaces.model import Forward
+
+BATCHES = (32, 64, 128, 256)
+FIXED_BATCH = 64
+"""Rows in a batch where a row's bits depend on its neighbours: a tuned size would let times change results."""
+
+AGREEMENT = 1e-4
+"""Largest relative difference of scores at which another way counts as the same model."""
+
+PREFERENCE = 1.15
+"""An earlier way is kept unless a later one is this much faster: equal machines then make equal choices."""
+
+_MEASURE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to compute the model: its best batch size, seconds per row there, largest score difference."""
+
+    name: str
+    forward: Forward
+    batch: int
+    seconds_per_row: float
+    invariant: bool
+    gap: float = 0.0
+
+
+@dataclass
+class QueryEngine:
+    """Answers rows in micro-batches.
+
+    Attributes:
+        chosen: the way in use.
+        bare: the model as given, at its own best batch size: what every overhead is measured against.
+        threads: torch threads that the model computes with; the code around it runs with one.
+        notes: why another way was not taken.
+    """
+
+    model: Model
+    output: Output
+    chosen: Way
+    bare: Way
+    threads: int = 1
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def measure(
+        cls, model: Model, output: Output, probe: torch.Tensor, *, batch_size: int | None = None
+    ) -> QueryEngine:
+        """Choose by measurement on `probe` `(N, C, H, W)`; a given `batch_size` is kept where it cannot matter."""
+        device = model.device
+        images = as_images(probe).to(device)
+        rows = images.repeat(-(-BATCHES[-1] // len(images)), 1, 1, 1)[: BATCHES[-1]]
+        as_given = _time("as given", model.predict, rows)
+        ways, notes = [], []
+        for name, build in model.forwards().items():
+            try:
+                forward = build()
+                gap = _gap(model.predict, forward, rows[:FIXED_BATCH], output)
+                ways.append(replace(_time(name, forward, rows), gap=gap))
+            except Exception as cause:  # noqa: BLE001 - any failure of an optional fast path only costs speed
+                notes.append(f"{name} not used: {str(cause).splitlines()[0] if str(cause) else type(cause).__name__}")
+        ways.append(as_given)
+        fastest = min(way.seconds_per_row for way in ways)
+        chosen = next(way for way in ways if way.seconds_per_row <= PREFERENCE * fastest)
+        batch = (batch_size or chosen.batch) if chosen.invariant else FIXED_BATCH
+        if not chosen.invariant:
+            notes.append(f"a row's last bits depend on its place in the batch ({chosen.name})")
+        return cls(model, output, replace(chosen, batch=batch), as_given, torch.get_num_threads(), notes)
+
+    @property
+    def slack(self) -> float:
+        """By how much a row must be misclassified here for the model as given to misclassify it too."""
+        return 4 * self.chosen.gap
+
+    @torch.no_grad()
+    def answers(self, candidates: torch.Tensor) -> torch.Tensor:
+        """What the model says of `candidates` `(M, C, H, W)`, uint8 pixels or float images.
+
+        `(M, K)` float32 scores (log-probabilities where the model gives probabilities), or `(M,)` labels.
+        """
+        device, size = self.model.device, self.chosen.batch
+        pieces = []
+        with threads(self.threads):
+            for piece in candidates.split(size):
+                images = as_images(piece.to(device))
+                pieces.append(self.chosen.forward(images if images is not piece else images.clone()))
+        return as_scores(torch.cat(pieces), self.output)
+
+
+def as_scores(answers: torch.Tensor, output: Output) -> torch.Tensor:
+    """float32 scores on the logit scale: probabilities become their logarithm; labels stay int64."""
+    if output is Output.LABELS:
+        return answers.to(torch.int64)
+    scores = answers.to(torch.float32)
+    return scores.clamp_min(1e-30).log() if output is Output.PROBABILITIES else scores
+
+
+def _gap(reference: Forward, other: Forward, images: torch.Tensor, output: Output) -> float:
+    """Largest difference of scores; raises where it is too large to be the same model."""
+    with torch.no_grad():
+        expected, found = reference(images.clone()), other(images.clone())
+    if found.shape != expected.shape:
+        raise ModelError("gives another shape", found=tuple(found.shape), expected=tuple(expected.shape))
+    gap = float((as_scores(expected, output).float() - as_scores(found, output).float()).abs().max())
+    scale = 0.0 if output is Output.LABELS else float(expected.float().abs().max().clamp_min(1.0))
+    if not gap <= AGREEMENT * scale:
+        raise ModelError(f"disagrees with the model on the probe batch by {gap:.2g}")
+    return gap
+
+
+@torch.no_grad()
+def _time(name: str, forward: Forward, rows: torch.Tensor) -> Way:
+    """The best time per row over the batch sizes, within about `_MEASURE_SECONDS`; and whether bits are stable."""
+    started = time.perf_counter()
+    best: tuple[float, int] = (float("inf"), FIXED_BATCH)
+    answers = []
+    for size in sorted(BATCHES, key=lambda size: abs(size - FIXED_BATCH)):
+        seconds, answer = _best_of(forward, rows, size, started)
+        answers.append(answer)
+        if seconds < 0.95 * best[0]:
+            best = (seconds, size)
+        if time.perf_counter() - started > _MEASURE_SECONDS:
+            break
+    return Way(name, forward, best[1], best[0], _invariant(forward, rows, answers))
+
+
+def _best_of(
+    forward: Forward, rows: torch.Tensor, size: int, started: float, *, repeats: int = 3
+) -> tuple[float, torch.Tensor]:
+    """Smallest seconds per row of `repeats` passes in batches of `size` (fewer passes when time is up)."""
+    synchronise = _synchroniser(rows)
+    shortest, answer = float("inf"), rows
+    for _ in range(repeats + 1):  # the first pass warms up, and counts only if there is no time for another
+        synchronise()
+        before = time.perf_counter()
+        answer = torch.cat([forward(piece) for piece in rows.split(size)])
+        synchronise()
+        shortest = min(shortest, (time.perf_counter() - before) / len(rows))
+        if time.perf_counter() - started > 2 * _MEASURE_SECONDS:
+            break
+    return shortest, answer
+
+
+def _invariant(forward: Forward, rows: torch.Tensor, answers: list[torch.Tensor]) -> bool:
+    """Whether a row's answer is the same to the bit in batches of other sizes and at other places."""
+    order = torch.arange(len(rows), device=rows.device).flip(0).roll(7)
+    moved = torch.cat([forward(piece) for piece in rows[order].split(33)])
+    return (
+        len(answers) > 1 and all(torch.equal(answers[0], a) for a in answers) and torch.equal(moved, answers[0][order])
+    )
+
+
+def _synchroniser(rows: torch.Tensor) -> Callable[[], None]:
+    return torch.cuda.synchronize if rows.is_cuda else lambda: None

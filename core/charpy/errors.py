@@ -1,0 +1,79 @@
+"""Every error that charpy raises on purpose, and the exit code that the command line gives it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CharpyError(Exception):
+    """An error with the four things a reader needs: what happened, where, found and expected, and the next step."""
+
+    exit_code = 2
+
+    def __init__(
+        self, what: str, *, where: str = "", found: object = None, expected: object = None, hint: str = ""
+    ) -> None:
+        self.what, self.where, self.found, self.expected, self.hint = what, where, found, expected, hint
+        lines = [f"{where}: {what}" if where else what]
+        if found is not None:
+            lines.append(f"  found:    {found}")
+        if expected is not None:
+            lines.append(f"  expected: {expected}")
+        if hint:
+            lines.append(f"  next:     {hint}")
+        super().__init__("\n".join(lines))
+
+
+class SpecError(CharpyError):
+    """A spec, an option or a parameter that cannot be used as written."""
+
+
+class DataError(CharpyError):
+    """Images or labels that an evaluation must refuse."""
+
+
+class ModelError(CharpyError):
+    """A model that cannot be loaded, or that does not answer as its contract says."""
+
+
+class UnsafeFileError(CharpyError):
+    """A file that would run code, read other files or fill the memory when loaded."""
+
+
+class UnknownNameError(CharpyError):
+    """A name that nothing answers to; the message lists the nearest ones."""
+
+
+class PluginError(CharpyError):
+    """A plugin or a component that breaks its contract."""
+
+
+class DuplicateNameError(PluginError):
+    """Two plugins that register the same kind under the same hook."""
+
+
+class AccessError(PluginError):
+    """An attack that asks the oracle for more than its threat model allows."""
+
+
+class RunFileError(CharpyError):
+    """A run file that is not ours, is of another schema version, or is damaged."""
+
+
+class IdentityError(RunFileError):
+    """A run that cannot be resumed: what it is about has changed since it was started."""
+
+
+class InvalidEvidenceError(CharpyError):
+    """A run whose evidence does not support a figure."""
+
+    exit_code = 3
+
+
+def unknown_name(what: str, name: str, known: Iterable[str], *, where: str = "", hint: str = "") -> UnknownNameError:
+    """The error for `name`, listing the nearest of `known` first (all of them when none is near)."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    expected = f"did you mean {', '.join(near)}?" if near else f"one of {', '.join(names) or '(none registered)'}"
+    return UnknownNameError(f"unknown {what} {name!r}", where=where, expected=expected, hint=hint)

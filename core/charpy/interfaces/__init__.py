@@ -1,0 +1,1 @@
+"""The contracts: what a model, attack, metric, defence, certifier, dataset, executor, report and command promise."""

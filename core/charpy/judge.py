@@ -1,0 +1,114 @@
+"""The judge: checks every claimed witness from its stored bytes, with a model of its own; trusts nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from charpy.engine import as_scores
+from charpy.interfaces.metric import Metric
+from charpy.interfaces.model import Model, Output
+from charpy.pixels import as_images, distances, inside, unpack
+from charpy.threat import ThreatModel
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An image that is said to be adversarial: stored bytes of the original and of the image, and the classes."""
+
+    original: bytes
+    image: bytes
+    label: int
+    target: int | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge found; `reason` is '' for a confirmed witness.
+
+    `distance` is exact: pixels for L0, 1/255 steps otherwise.
+    """
+
+    reason: str
+    distance: float
+    prediction: int
+    metrics: dict[str, float]
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the image is a witness."""
+        return not self.reason
+
+
+class Judge:
+    """Decides over claims against one model.
+
+    Args:
+        model: opened for the judge alone, the defended model where there is a defence.
+        output: what its answers are.
+        shape: `(C, H, W)` of the images.
+        metrics: computed on every image, by name.
+    """
+
+    def __init__(
+        self, model: Model, output: Output, shape: tuple[int, int, int], metrics: dict[str, Metric] | None = None
+    ) -> None:
+        self.model, self.output, self.shape, self.metrics = model, output, shape, metrics or {}
+
+    def classify(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`(labels, valid)` of images `(N, C, H, W)`; a row is valid when all its scores are finite."""
+        labels, valid = [], []
+        with torch.no_grad():
+            for piece in images.split(BATCH):
+                answers = as_scores(
+                    self.model.predict(as_images(piece).to(self.model.device).clone()), self.output
+                ).cpu()
+                scored = answers.ndim == 2
+                labels.append(answers.argmax(1) if scored else answers)
+                valid.append(answers.isfinite().all(1) if scored else torch.ones(len(answers), dtype=torch.bool))
+        return torch.cat(labels), torch.cat(valid)
+
+    def decide(self, claims: Sequence[Claim], threat: ThreatModel) -> list[Verdict]:
+        """One verdict per claim, from the stored bytes alone."""
+        if not claims:
+            return []
+        originals = torch.stack([unpack(claim.original, self.shape, threat.grid) for claim in claims])
+        images = torch.stack([unpack(claim.image, self.shape, threat.grid) for claim in claims])
+        finite = images.isfinite().flatten(1).all(1) if images.is_floating_point() else torch.ones(len(claims)).bool()
+        allowed = inside(threat, originals, images)
+        distance = distances(threat.norm, originals, images)
+        predicted, valid = self.classify(torch.where(finite[:, None, None, None], images, originals))
+        values = self._measure(as_images(originals), as_images(images))
+        verdicts = []
+        for i, claim in enumerate(claims):
+            prediction = int(predicted[i])
+            reason = (
+                ("holds NaN or infinity" if not finite[i] else "")
+                or (_outside(threat, images[i], float(distance[i])) if not allowed[i] else "")
+                or ("the model answers NaN or infinity" if not valid[i] else "")
+                or _missed(claim, prediction)
+            )
+            metrics = {name: float(value[i]) for name, value in values.items()}
+            verdicts.append(Verdict(reason, float(distance[i]), prediction, metrics))
+        return verdicts
+
+    def _measure(self, originals: torch.Tensor, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        with torch.no_grad():
+            return {name: metric(originals, images).cpu() for name, metric in self.metrics.items()}
+
+
+def _outside(threat: ThreatModel, image: torch.Tensor, distance: float) -> str:
+    if image.is_floating_point() and not bool(((image >= 0) & (image <= 1)).all()):
+        return "outside the box [0, 1]"
+    unit = "pixels" if threat.norm == "l0" else "1/255 steps"
+    return f"outside the {threat.norm} ball: {distance:g} {unit}"
+
+
+def _missed(claim: Claim, prediction: int) -> str:
+    if claim.target is not None and prediction != claim.target:
+        return "not classified as the target"
+    return "classified correctly" if prediction == claim.label else ""

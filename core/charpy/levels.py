@@ -1,0 +1,65 @@
+"""The smallest level that breaks each sample, by a search that does not assume that success grows with the level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charpy.threat import FIRST_LEVEL, LAST_LEVEL
+
+Ints = NDArray[np.int64]
+
+
+@dataclass
+class LevelSearch:
+    """Which level to try next for each of `size` samples.
+
+    An attack may fail at th = 8 and succeed at th = 5 (it is a search, not a proof). So: double the level until one
+    breaks; halve the gap between the largest failure below and the smallest witness; then look again below the
+    witness, with fresh random numbers, at `patience` levels in a row; any success starts the last two steps anew. A
+    witness counts at its own distance, whatever level it was searched at, and none is ever lost.
+    """
+
+    size: int
+    last: int = LAST_LEVEL
+    patience: int = 2
+    smallest: Ints = field(init=False)
+    failed: NDArray[np.bool_] = field(init=False)
+    looks: Ints = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing tried yet."""
+        self.smallest = np.full(self.size, self.last + 1)
+        self.failed = np.zeros((self.size, self.last + 1), dtype=bool)
+        self.looks = np.zeros(self.size, dtype=np.int64)
+
+    def next(self) -> Ints:
+        """int64 `(size,)`: the level to try for each sample, 0 where its search is over."""
+        low = self._largest_failure()
+        unbroken = self.smallest > self.last
+        climb = np.where(low < self.last, np.clip(2 * low, FIRST_LEVEL, self.last), 0)
+        halve = (low + self.smallest) // 2
+        again = self.smallest - 1 - self.looks
+        look = np.where((self.looks < self.patience) & (again >= FIRST_LEVEL), again, 0)
+        return np.where(unbroken, climb, np.where(self.smallest - low > 1, halve, look)).astype(np.int64)
+
+    def tell(self, samples: Ints, th: Ints, distance: NDArray[np.float64]) -> None:
+        """What trying `th` gave for `samples`: the witness's distance in levels, infinity where it held."""
+        broken = np.isfinite(distance)
+        closed = self.smallest[samples] - self._largest_failure()[samples] <= 1
+        held = samples[~broken]
+        self.failed[held, th[~broken]] = True
+        self.looks[samples[~broken & closed]] += 1
+        level = np.maximum(np.ceil(distance[broken] - 1e-6), FIRST_LEVEL).astype(np.int64)
+        better = level < self.smallest[samples[broken]]
+        self.looks[samples[broken][better]] = 0
+        self.looks[samples[broken & closed][~better[closed[broken]]]] += 1
+        np.minimum.at(self.smallest, samples[broken], level)
+
+    def _largest_failure(self) -> Ints:
+        """The largest failed level below each sample's smallest witness, 0 where there is none."""
+        levels = np.arange(self.last + 1)
+        below = self.failed & (levels[None] < self.smallest[:, None])
+        return np.where(below, levels[None], 0).max(axis=1)

@@ -1,0 +1,313 @@
+"""Before anything is scored: does the model answer as its contract says?
+
+Runs the model as given on a small probe, on copies, several times and in several orders. What cannot be scored is
+refused here with the shapes; what can be scored but must be known is noted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from charpy.errors import CharpyError, DataError, ModelError
+from charpy.global_state import generator_states, global_state_kept
+from charpy.interfaces.model import Model, Output
+from charpy.pixels import as_images
+from charpy.threat import Access
+
+PROBE = 64
+"""Images that are looked at, at most."""
+
+PASSES = 5
+"""How often the same images are shown: a random answer that agrees this often is rare enough to matter little."""
+
+DRIFT = 1e-4
+"""Largest change of a score, relative to the largest score (at least 1), that rounding may explain."""
+
+SUM_TOLERANCE = 1e-3
+"""How far the sum of a row may be from 1 for the row to count as a probability distribution (half precision: 1e-3)."""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What the probe showed.
+
+    Attributes:
+        num_classes: K. For a model that only gives labels: as declared, else one more than the largest label seen.
+        output: what the answers are; `probabilities` where logits were declared but probabilities came.
+        access: the most that the model gives; lower than declared where gradients do not reach the images.
+        notes: what the reader of a report must know.
+        deterministic: the same images got the same answers every time.
+        batch_invariant: an image's answer does not depend on its neighbours (not tested where answers are random).
+    """
+
+    num_classes: int
+    output: Output
+    access: Access
+    notes: tuple[str, ...]
+    deterministic: bool
+    batch_invariant: bool
+
+
+def preflight(model: Model, images: torch.Tensor, labels: torch.Tensor | None = None) -> Preflight:
+    """Check `model` on the first `PROBE` of `images` `(N, C, H, W)`, uint8 or float32 in [0, 1].
+
+    `labels` int64 `(N,)`, if given, must be classes that the model has.
+
+    Raises:
+        ModelError: the answers have the wrong shape or type, K varies or is below 2, declared probabilities are none,
+            the model changes its images or itself, or it fails.
+        DataError: no images, or a label that the model has no class for.
+    """
+    if not len(images):
+        raise DataError("no images to try the model on", expected="at least one")
+    probe = as_images(images[:PROBE].to(model.device))
+    _check_input_shape(model, probe)
+    state = model.state_digest()
+    notes: list[str] = []
+    with global_state_kept(notes):
+        session = _Session(model, notes)
+        answers = [session.ask(probe) for _ in range(PASSES)]
+        session.note_reseeding()
+        first = answers[0]
+        deterministic = _same_answers(first, answers[1:], notes)
+        batch_invariant = not deterministic or _batch_invariant(session, probe, first, notes)
+        access = _access(session, probe, notes)
+    if model.state_digest() != state:
+        raise ModelError(
+            "the model changes itself when it predicts",
+            where=_name(model),
+            found="parameters, buffers or train mode differ after the probe",
+            hint="put it in eval mode; BatchNorm statistics and caches must not be updated",
+        )
+    output = _output(model, first, notes)
+    classes = _num_classes(model, first, labels)
+    return Preflight(classes, output, access, tuple(notes), deterministic, batch_invariant)
+
+
+def describe(answer: object) -> str:
+    """What a model's answer is, with its shapes: for error messages."""
+    if hasattr(answer, "shape") and hasattr(answer, "dtype"):
+        return f"{type(answer).__name__} {tuple(answer.shape)} {answer.dtype}"
+    if isinstance(answer, tuple | list):
+        return f"{type(answer).__name__} of {len(answer)}: " + ", ".join(describe(part) for part in answer[:3])
+    return type(answer).__qualname__
+
+
+class _Session:
+    """Asks the model on copies, and checks the form of every answer."""
+
+    def __init__(self, model: Model, notes: list[str]) -> None:
+        self.model, self.notes = model, notes
+        self._classes: int | None = None
+        self._generators_moved: list[bool] = []
+
+    def ask(self, images: torch.Tensor, *, gradients: bool = False) -> torch.Tensor:
+        """The checked answer; with `gradients`, in grad mode and connected to the images where the model allows it."""
+        given = images.clone().requires_grad_(gradients)
+        before = generator_states()
+        with torch.set_grad_enabled(gradients):
+            answer = self._predict(given)
+            if torch.is_grad_enabled() != gradients:
+                self._note("the model switches the grad mode; it is restored")
+        self._generators_moved.append(generator_states() != before)
+        if given.shape != images.shape or not torch.equal(given.detach(), images):
+            raise ModelError(
+                "the model changes the images that it is given",
+                where=_name(self.model),
+                hint="work on a copy: `images = images - mean`, not `images -= mean`",
+            )
+        return self._checked(answer, images)
+
+    def note_reseeding(self) -> None:
+        """A generator that moves on the first pass and never again was set back to the same state on every pass."""
+        first, *rest = self._generators_moved
+        if first and not any(rest):
+            self._note("the model reseeds a global random generator; it is restored")
+
+    def _predict(self, given: torch.Tensor) -> object:
+        try:
+            return self.model.predict(given)
+        except CharpyError:
+            raise
+        except SystemExit as cause:
+            raise ModelError(
+                "the model tried to end the process", where=_name(self.model), found=f"SystemExit({cause.code!r})"
+            ) from None
+        except Exception as cause:
+            text = str(cause).strip().splitlines()
+            raise ModelError(
+                "the model fails on images of the data",
+                where=_name(self.model),
+                found=f"{tuple(given.shape)}: {type(cause).__name__}: {text[0] if text else ''}"[:400],
+                expected=f"images (N, {', '.join(map(str, self.model.input_shape or ('C', 'H', 'W')))})",
+            ) from cause
+
+    def _checked(self, answer: object, images: torch.Tensor) -> torch.Tensor:
+        rows, labels = len(images), self.model.output is Output.LABELS
+        expected = f"int64 ({rows},) labels" if labels else f"float32 ({rows}, K) scores"
+        if (
+            not isinstance(answer, torch.Tensor)
+            or answer.ndim != (1 if labels else 2)
+            or len(answer) != rows
+            or answer.dtype == torch.bool
+            or (answer.is_floating_point() or answer.is_complex()) is labels
+            or answer.is_complex()
+        ):
+            looks_like_labels = isinstance(answer, torch.Tensor) and answer.ndim == 1 and not labels
+            raise ModelError(
+                "the model's answer has the wrong form",
+                where=_name(self.model),
+                found=f"{describe(answer)} for images {tuple(images.shape)}",
+                expected=expected,
+                hint="declare `output: labels` if it predicts classes" if looks_like_labels else "",
+            )
+        if not labels:
+            self._check_classes(answer, images)
+            if answer.dtype != torch.float32:
+                self._note(f"answers are {str(answer.dtype).removeprefix('torch.')}; converted to float32")
+            answer = answer.float()
+        return answer.detach() if not torch.is_grad_enabled() else answer
+
+    def _check_classes(self, answer: torch.Tensor, images: torch.Tensor) -> None:
+        known = self._classes if self._classes is not None else self.model.num_classes
+        if answer.shape[1] < 2 or (known is not None and answer.shape[1] != known):
+            raise ModelError(
+                "the model's number of classes is wrong",
+                where=_name(self.model),
+                found=f"{tuple(answer.shape)} for images {tuple(images.shape)}",
+                expected="at least 2 columns" if known is None else f"{known} columns, as declared or as before",
+                hint="a single score per image must be turned into two columns" if answer.shape[1] == 1 else "",
+            )
+        self._classes = answer.shape[1]
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+def _check_input_shape(model: Model, probe: torch.Tensor) -> None:
+    if model.input_shape is not None and tuple(probe.shape[1:]) != tuple(model.input_shape):
+        raise ModelError(
+            "the images do not have the model's shape",
+            where=_name(model),
+            found=f"images (C, H, W) = {tuple(probe.shape[1:])}",
+            expected=f"{tuple(model.input_shape)}",
+            hint="give the data set that the model was trained on, or images of that size",
+        )
+
+
+def _same_answers(first: torch.Tensor, others: list[torch.Tensor], notes: list[str]) -> bool:
+    changed = torch.stack([_labels(other) != _labels(first) for other in others]).any(0)
+    if changed.any():
+        notes.append(f"randomised: {int(changed.sum())} of {len(first)} labels changed in {PASSES} passes")
+        return False
+    if any(_drift(first, other) > DRIFT for other in others):
+        notes.append(f"randomised: scores changed in {PASSES} passes over the same images")
+        return False
+    return True
+
+
+def _batch_invariant(session: _Session, probe: torch.Tensor, first: torch.Tensor, notes: list[str]) -> bool:
+    """Whether answers stay when the order, the neighbours and the size of the batch change."""
+    order = torch.arange(len(probe) - 1, -1, -1, device=probe.device)
+    half = len(probe) // 2 + 1
+    trials = [(session.ask(probe[order]), first[order.to(first.device)]), (session.ask(probe[:half]), first[:half])]
+    trials.append((session.ask(probe[:1]), first[:1]))
+    changed = max(int((_labels(found) != _labels(expected)).sum()) for found, expected in trials)
+    if changed or any(_drift(expected, found) > DRIFT for found, expected in trials):
+        what = f"{changed} of {len(probe)} labels changed" if changed else "scores changed"
+        notes.append(f"answers depend on the batch: {what} in another order or batch size")
+        return False
+    return True
+
+
+def _access(session: _Session, probe: torch.Tensor, notes: list[str]) -> Access:
+    """The access that the model really gives."""
+    model = session.model
+    if model.output is Output.LABELS:
+        return Access.LABELS
+    if model.access is not Access.GRADIENTS:
+        return model.access
+    try:
+        answer = session.ask(probe[:1], gradients=True)
+    except ModelError as cause:
+        notes.append(f"no gradients: {cause.found or cause.what}")
+        return Access.SCORES
+    if not answer.requires_grad:
+        notes.append("no gradients: the scores do not depend on the images for autograd (detached or rounded)")
+        return Access.SCORES
+    return Access.GRADIENTS
+
+
+def _output(model: Model, answer: torch.Tensor, notes: list[str]) -> Output:
+    """What the scores are, whatever was declared."""
+    if model.output is Output.LABELS:
+        return Output.LABELS
+    rows = answer[answer.isfinite().all(1)]
+    sums = rows.double().sum(1)
+    # half-precision softmax: each of K rounded terms may be off
+    tolerance = max(SUM_TOLERANCE, answer.shape[1] * 1e-5)
+    distribution = (rows >= -tolerance).all(1) & ((sums - 1).abs() <= tolerance)
+    if model.output is Output.PROBABILITIES:
+        if not distribution.all():
+            raise ModelError(
+                "the model declares probabilities but gives none",
+                where=_name(model),
+                found=f"values in [{float(rows.min()):.4g}, {float(rows.max()):.4g}], "
+                f"row sums in [{float(sums.min()):.4g}, {float(sums.max()):.4g}]",
+                expected="values in [0, 1] that add up to 1",
+                hint="declare `output: logits`",
+            )
+        return Output.PROBABILITIES
+    if len(rows) and bool(distribution.all()):
+        notes.append("logits were declared but every answer is a probability distribution; read as probabilities")
+        return Output.PROBABILITIES
+    return Output.LOGITS
+
+
+def _num_classes(model: Model, answer: torch.Tensor, labels: torch.Tensor | None) -> int:
+    largest = int(labels.max()) if labels is not None and len(labels) else -1
+    if model.output is Output.LABELS:
+        classes = model.num_classes or max(int(answer.max()), largest, 1) + 1
+        if int(answer.min()) < 0 or int(answer.max()) >= classes:
+            raise ModelError(
+                "the model predicts a label that is no class",
+                where=_name(model),
+                found=f"labels {int(answer.min())}..{int(answer.max())}",
+                expected=f"0..{classes - 1}",
+                hint="map other codes (a rejection, names) to classes of their own",
+            )
+    else:
+        classes = answer.shape[1]
+    if largest >= classes:
+        raise DataError(
+            "the data has classes that the model does not have",
+            where=_name(model),
+            found=f"label {largest}, so at least {largest + 1} classes in the data",
+            expected=f"at most {classes} classes, as many as the model has",
+            hint="give the data set that the model was trained on",
+        )
+    return classes
+
+
+def _labels(answer: torch.Tensor) -> torch.Tensor:
+    return answer if answer.ndim == 1 else answer.argmax(1)
+
+
+def _drift(expected: torch.Tensor, found: torch.Tensor) -> float:
+    """Largest difference of two answers relative to the largest score; NaN and infinity must stay where they are."""
+    if expected.ndim == 1:
+        return float((expected != found).any())
+    finite = expected.isfinite()
+    if not torch.equal(finite, found.isfinite()):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    return float((expected - found)[finite].abs().max() / expected[finite].abs().max().clamp_min(1.0))
+
+
+def _name(model: Model) -> str:
+    inner = getattr(model, "module", None)
+    return type(model).__qualname__ + (f" ({type(inner).__qualname__})" if inner is not None else "")

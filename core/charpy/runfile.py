@@ -1,0 +1,357 @@
+"""One run = one SQLite file: spec, identity, samples, units, results, witnesses. One writer, one transaction a unit."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from charpy.errors import IdentityError, RunFileError
+from charpy.outcome import Outcome
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x43685079  # "ChPy": how a run file is told from any other SQLite file
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE identity (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE samples (model INTEGER, sample INTEGER, id TEXT NOT NULL, label INTEGER NOT NULL,
+    prediction INTEGER, valid INTEGER NOT NULL, PRIMARY KEY (model, sample)) WITHOUT ROWID;
+CREATE TABLE originals (sample INTEGER PRIMARY KEY, image BLOB NOT NULL);
+CREATE TABLE units (unit INTEGER PRIMARY KEY, model INTEGER NOT NULL, norm TEXT NOT NULL, th INTEGER NOT NULL,
+    step INTEGER NOT NULL, shard INTEGER NOT NULL, round INTEGER NOT NULL, attack TEXT NOT NULL, kind TEXT NOT NULL,
+    rows INTEGER NOT NULL, seconds REAL NOT NULL, detail TEXT NOT NULL,
+    UNIQUE (model, norm, th, step, shard, round));
+CREATE TABLE results (unit INTEGER NOT NULL REFERENCES units, sample INTEGER NOT NULL, outcome TEXT NOT NULL,
+    queries INTEGER NOT NULL, queries_to_success INTEGER, reason TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (unit, sample)) WITHOUT ROWID;
+CREATE TABLE witnesses (unit INTEGER NOT NULL REFERENCES units, model INTEGER NOT NULL, sample INTEGER NOT NULL,
+    norm TEXT NOT NULL, th INTEGER NOT NULL, distance REAL NOT NULL, prediction INTEGER NOT NULL,
+    image BLOB NOT NULL, metrics TEXT NOT NULL, PRIMARY KEY (unit, sample)) WITHOUT ROWID;
+CREATE INDEX witnesses_of_sample ON witnesses (model, norm, sample, distance);
+CREATE TABLE rejected (unit INTEGER NOT NULL REFERENCES units, sample INTEGER NOT NULL, reason TEXT NOT NULL,
+    PRIMARY KEY (unit, sample)) WITHOUT ROWID;
+"""
+
+
+class UnitKey(NamedTuple):
+    """What a unit of work is: one shard of samples through one (model, norm, level, attack).
+
+    `model` is the index in the spec, `step` the index in the battery, `round` the probe of a minimal-level search
+    (0 otherwise).
+    """
+
+    model: int
+    norm: str
+    th: int
+    step: int
+    shard: int
+    round: int = 0
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """One sample as the model sees it unperturbed; `prediction` is None where the model gave no valid answer."""
+
+    sample: int
+    id: str
+    label: int
+    prediction: int | None
+    valid: bool
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """How one sample came out of one unit; `reason` says why it is invalid."""
+
+    sample: int
+    outcome: Outcome
+    queries: int
+    queries_to_success: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class WitnessRow:
+    """A confirmed adversarial image: stored bytes, exact distance (pixels, or 1/255 steps), metric values."""
+
+    sample: int
+    distance: float
+    prediction: int
+    image: bytes
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    norm: str = ""
+    th: int = 0
+    attack: str = ""
+    queries_to_success: int | None = None
+
+
+@dataclass(frozen=True)
+class UnitRecord:
+    """Everything that one unit found; written in one transaction.
+
+    `originals` are the stored bytes of the samples that have a witness; `rejected` maps a sample to the judge's
+    reason for refusing an image that the attack claimed.
+    """
+
+    key: UnitKey
+    attack: str
+    kind: str
+    rows: int
+    seconds: float
+    detail: Mapping[str, Any]
+    results: Sequence[ResultRow]
+    witnesses: Sequence[WitnessRow] = ()
+    originals: Mapping[int, bytes] = field(default_factory=dict)
+    rejected: Mapping[int, str] = field(default_factory=dict)
+
+
+class RunFile:
+    """An open run file. Create with `create`, or `open` an existing one; use as a context manager."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._db = connection
+
+    @classmethod
+    def create(cls, path: Path, spec: Mapping[str, Any], identity: Mapping[str, str]) -> RunFile:
+        """A new run file; `path` must not exist."""
+        if path.exists():
+            raise RunFileError("a file is there already", where=str(path), hint="resume it or give another --out")
+        partial = path.with_name(path.name + ".partial")
+        partial.unlink(missing_ok=True)
+        new = sqlite3.connect(partial, isolation_level=None)
+        new.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        new.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        new.executescript(_SCHEMA)
+        new.executemany("INSERT INTO identity VALUES (?, ?)", sorted(identity.items()))
+        new.close()
+        partial.replace(path)  # nobody ever sees half a schema
+        run = cls.open(path)
+        run.set_meta(spec=spec, run_id=uuid.uuid4().hex)
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunFile:
+        """An existing run file.
+
+        Raises:
+            RunFileError: no such file, not one of ours, or of another schema version.
+        """
+        if not path.is_file():
+            raise RunFileError("no such run file", where=str(path), hint="`charpy assess` or `charpy run` writes one")
+        _check_header(path)
+        return cls(path, _connect(path))
+
+    def __enter__(self) -> RunFile:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; everything committed is on disk."""
+        self._db.close()
+
+    def check_identity(self, identity: Mapping[str, str]) -> None:
+        """Refuse to go on with a run that is about something else.
+
+        Raises:
+            IdentityError: naming each part that differs.
+        """
+        stored = self.identity
+        differing = sorted(key for key in stored.keys() | identity.keys() if stored.get(key) != identity.get(key))
+        if differing:
+            changes = "; ".join(
+                f"{key}: {stored.get(key, '(none)')} -> {identity.get(key, '(none)')}" for key in differing
+            )
+            raise IdentityError(
+                "this run was started with something else and cannot be resumed",
+                where=str(self.path),
+                found=changes,
+                hint="give another --out, or delete the run file to start over",
+            )
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What the run is about: spec, model bytes, data, plugin versions."""
+        return dict(self._db.execute("SELECT key, value FROM identity"))
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The run's spec, as parsed."""
+        spec: dict[str, Any] = self.meta("spec")
+        return spec
+
+    def meta(self, key: str, default: Any = None) -> Any:
+        """A stored JSON value: `spec`, `run_id`, `dataset`, `models`, `environment`, `notes`, `finished`."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return default if row is None else json.loads(row[0])
+
+    def set_meta(self, **values: Any) -> None:
+        """Store JSON values, in one transaction."""
+        rows = [(key, json.dumps(value, sort_keys=True)) for key, value in values.items()]
+        with self._transaction():
+            self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+
+    def write_samples(self, model: int, rows: Sequence[SampleRow]) -> None:
+        """Store the clean predictions of one model, in one transaction."""
+        values = [(model, r.sample, r.id, r.label, r.prediction, int(r.valid)) for r in rows]
+        with self._transaction():
+            self._db.executemany("INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?)", values)
+
+    def samples(self, model: int) -> list[SampleRow]:
+        """The samples of one model, by index."""
+        query = "SELECT sample, id, label, prediction, valid FROM samples WHERE model = ? ORDER BY sample"
+        return [SampleRow(s, i, lab, p, bool(v)) for s, i, lab, p, v in self._db.execute(query, (model,))]
+
+    def finished(self) -> set[UnitKey]:
+        """The units that are done."""
+        return {UnitKey(*row) for row in self._db.execute("SELECT model, norm, th, step, shard, round FROM units")}
+
+    def write_unit(self, record: UnitRecord) -> None:
+        """Store one unit whole, or not at all."""
+        key = record.key
+        with self._transaction():
+            cursor = self._db.execute(
+                "INSERT INTO units (model, norm, th, step, shard, round, attack, kind, rows, seconds, detail)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *key,
+                    record.attack,
+                    record.kind,
+                    record.rows,
+                    record.seconds,
+                    json.dumps(record.detail, sort_keys=True),
+                ),
+            )
+            unit = cursor.lastrowid
+            self._db.executemany(
+                "INSERT INTO results VALUES (?, ?, ?, ?, ?, ?)",
+                [(unit, r.sample, r.outcome, r.queries, r.queries_to_success, r.reason) for r in record.results],
+            )
+            self._db.executemany(
+                "INSERT INTO witnesses VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (unit, key.model, w.sample, key.norm, key.th, w.distance, w.prediction, w.image,
+                     json.dumps(dict(w.metrics), sort_keys=True))
+                    for w in record.witnesses
+                ],
+            )  # fmt: skip
+            self._db.executemany("INSERT OR IGNORE INTO originals VALUES (?, ?)", list(record.originals.items()))
+            self._db.executemany(
+                "INSERT INTO rejected VALUES (?, ?, ?)", [(unit, s, reason) for s, reason in record.rejected.items()]
+            )
+
+    def distances_of(self, key: UnitKey) -> dict[int, float]:
+        """The distance of each witness of one finished unit, by sample."""
+        query = """
+            SELECT w.sample, w.distance FROM witnesses w JOIN units u ON u.unit = w.unit WHERE u.model = ?
+            AND u.norm = ? AND u.th = ? AND u.step = ? AND u.shard = ? AND u.round = ?"""
+        return dict(self._db.execute(query, tuple(key)))
+
+    def units(self, model: int) -> list[dict[str, Any]]:
+        """One mapping per unit of `model`, in the order they were written, with its counts.
+
+        Keys: norm, th, step, shard, round, attack, kind, rows, seconds, detail, attacked, broken, held, invalid,
+        queries_sum, queries_max, rejected.
+        """
+        query = """
+            SELECT u.norm, u.th, u.step, u.shard, u.round, u.attack, u.kind, u.rows, u.seconds, u.detail,
+                COUNT(r.sample) AS attacked, COALESCE(SUM(r.outcome = 'broken'), 0) AS broken,
+                COALESCE(SUM(r.outcome = 'held'), 0) AS held, COALESCE(SUM(r.outcome = 'invalid'), 0) AS invalid,
+                COALESCE(SUM(r.queries), 0) AS queries_sum, COALESCE(MAX(r.queries), 0) AS queries_max,
+                (SELECT COUNT(*) FROM rejected j WHERE j.unit = u.unit) AS rejected
+            FROM units u LEFT JOIN results r ON r.unit = u.unit WHERE u.model = ? GROUP BY u.unit ORDER BY u.unit"""
+        cursor = self._db.execute(query, (model,))
+        names = [column[0] for column in cursor.description]
+        rows = [dict(zip(names, row, strict=True)) for row in cursor]
+        return [{**row, "detail": json.loads(row["detail"])} for row in rows]
+
+    def results(self, model: int) -> Iterator[tuple[UnitKey, str, ResultRow]]:
+        """Every (unit key, attack name, result) of `model`, streamed."""
+        query = """
+            SELECT u.model, u.norm, u.th, u.step, u.shard, u.round, u.attack,
+                r.sample, r.outcome, r.queries, r.queries_to_success, r.reason
+            FROM results r JOIN units u ON u.unit = r.unit WHERE u.model = ? ORDER BY u.unit, r.sample"""
+        for row in self._db.execute(query, (model,)):
+            yield UnitKey(*row[:6]), row[6], ResultRow(row[7], Outcome(row[8]), *row[9:])
+
+    def witness_distances(self, model: int, norm: str) -> list[tuple[int, int, float]]:
+        """`(sample, th, distance)` of every witness of `model` under `norm`."""
+        query = "SELECT sample, th, distance FROM witnesses WHERE model = ? AND norm = ? ORDER BY sample, th, unit"
+        return list(self._db.execute(query, (model, norm)))
+
+    def witnesses(self, model: int, norm: str | None = None, *, smallest: bool = False) -> Iterator[WitnessRow]:
+        """The witnesses of `model`, by sample and distance, streamed; with `smallest`, only each sample's nearest."""
+        query = """
+            SELECT w.sample, w.distance, w.prediction, w.image, w.metrics, w.norm, w.th, u.attack, r.queries_to_success
+            FROM witnesses w JOIN units u ON u.unit = w.unit JOIN results r ON r.unit = w.unit AND r.sample = w.sample
+            WHERE w.model = ? AND (? IS NULL OR w.norm = ?) ORDER BY w.norm, w.sample, w.distance, w.unit"""
+        last: tuple[str, int] | None = None
+        for row in self._db.execute(query, (model, norm, norm)):
+            sample, distance, prediction, image, metrics, norm_, th, attack, queries = row
+            if smallest and last == (norm_, sample):
+                continue
+            last = (norm_, sample)
+            yield WitnessRow(sample, distance, prediction, image, json.loads(metrics), norm_, th, attack, queries)
+
+    def original(self, sample: int) -> bytes:
+        """The stored original of a sample that has a witness."""
+        row = self._db.execute("SELECT image FROM originals WHERE sample = ?", (sample,)).fetchone()
+        if row is None:
+            raise RunFileError(f"no original stored for sample {sample}", where=str(self.path))
+        return bytes(row[0])
+
+    def rejected(self, model: int) -> list[dict[str, Any]]:
+        """Claims that the judge refused: norm, th, attack, sample, reason."""
+        query = """
+            SELECT u.norm, u.th, u.attack, j.sample, j.reason FROM rejected j JOIN units u ON u.unit = j.unit
+            WHERE u.model = ? ORDER BY u.unit, j.sample"""
+        names = ("norm", "th", "attack", "sample", "reason")
+        return [dict(zip(names, row, strict=True)) for row in self._db.execute(query, (model,))]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+
+def _check_header(path: Path) -> None:
+    """Refuse what is not ours by its first bytes, before SQLite may touch it."""
+    with path.open("rb") as file:
+        header = file.read(100)
+    if not header.startswith(b"SQLite format 3\0"):
+        raise RunFileError("not a charpy run file", where=str(path), found=header[:16], hint="give a run.charpy")
+    application, version = int.from_bytes(header[68:72], "big"), int.from_bytes(header[60:64], "big")
+    if application != APPLICATION_ID:
+        raise RunFileError("not a charpy run file", where=str(path), found="another SQLite file")
+    if version != SCHEMA_VERSION:
+        raise RunFileError(
+            "run file of another schema version",
+            where=str(path),
+            found=f"version {version}",
+            expected=f"version {SCHEMA_VERSION}",
+            hint="use the charpy version that wrote it",
+        )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+    except sqlite3.DatabaseError as cause:
+        raise RunFileError("not a charpy run file", where=str(path), found=cause) from None
+    return connection

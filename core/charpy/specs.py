@@ -1,0 +1,182 @@
+"""The Pydantic specs of a run, their JSON Schema, and strict parsing with errors that name the nearest field."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from charpy.errors import SpecError
+from charpy.threat import DEFAULT_LEVELS, FIRST_LEVEL, LAST_LEVEL, Goal, Grid, Norm
+
+SpecType = TypeVar("SpecType", bound=BaseModel)
+
+
+class Spec(BaseModel):
+    """Base of every spec: unknown fields are refused, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ComponentSpec(Spec):
+    """A component by kind, with its parameters."""
+
+    kind: str = Field(min_length=1, description="kind name, as `charpy plugins` lists it")
+    params: dict[str, Any] = Field(default_factory=dict, description="see `charpy describe HOOK KIND`")
+
+
+class AttackSpec(ComponentSpec):
+    """One attack of a battery."""
+
+    name: str | None = Field(default=None, description="name in the report; the kind if not given")
+    queries: int | None = Field(default=None, ge=1, description="its own budget of model rows per sample and level")
+
+
+class ThreatSpec(Spec):
+    """One norm, the levels at which it is assessed, and what attacks it."""
+
+    norm: Literal[Norm.L0, Norm.LINF] = Field(description="l0 (pixels) or linf (1/255 steps)")
+    levels: tuple[int, ...] | Literal["minimal"] = Field(
+        default=DEFAULT_LEVELS,
+        description=f"th, {FIRST_LEVEL}..{LAST_LEVEL}; or 'minimal': search each sample's smallest th in that range",
+    )
+    goal: Goal = Goal.UNTARGETED
+    battery: str | tuple[AttackSpec, ...] = Field(
+        default="standard", description="a battery's kind, or a list of attacks in order"
+    )
+    queries: int = Field(default=5000, ge=1, description="model rows each attack may spend per sample and level")
+
+    @field_validator("levels")
+    @classmethod
+    def _levels_in_range(cls, levels: tuple[int, ...] | str) -> tuple[int, ...] | str:
+        if isinstance(levels, str):
+            return levels
+        if not levels:
+            raise ValueError("at least one level is needed")
+        if bad := [th for th in levels if not FIRST_LEVEL <= th <= LAST_LEVEL]:
+            raise ValueError(f"levels {bad} are outside {FIRST_LEVEL}..{LAST_LEVEL}")
+        if len(set(levels)) < len(levels):
+            raise ValueError(f"levels {list(levels)} name a level twice")
+        return tuple(sorted(levels))
+
+
+class DataSpec(ComponentSpec):
+    """The dataset and which of its samples are used."""
+
+    samples: int | None = Field(default=None, ge=1, description="how many; all if not given")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="which ones: a random draw without replacement")
+
+
+class ModelSpec(Spec):
+    """A model: a reference that a wrapper recognises, or a kind with parameters; and the defences around it."""
+
+    name: str | None = Field(default=None, min_length=1, description="name in the report; the reference if not given")
+    reference: str | None = Field(
+        default=None, description="zoo name, FILE.onnx, package.module:callable or weights.safetensors@architecture"
+    )
+    kind: str | None = Field(default=None, description="model kind, instead of a reference")
+    params: dict[str, Any] = Field(default_factory=dict, description="see `charpy describe model KIND`")
+    defenses: tuple[ComponentSpec, ...] = Field(default=(), description="wrapped around the model, first one innermost")
+
+    @model_validator(mode="after")
+    def _reference_or_kind(self) -> ModelSpec:
+        if (self.reference is None) == (self.kind is None):
+            raise ValueError("give either `reference` or `kind`")
+        return self
+
+    @property
+    def title(self) -> str:
+        """The name in the report."""
+        return self.name or self.reference or self.kind or ""
+
+
+class RunSpec(Spec):
+    """A whole run: models x threats on one dataset."""
+
+    name: str = Field(default="assessment", min_length=1, description="title of the report")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="of every random draw of every attack")
+    data: DataSpec
+    models: tuple[ModelSpec, ...] = Field(min_length=1)
+    threats: tuple[ThreatSpec, ...] = Field(
+        default=(ThreatSpec(norm=Norm.L0), ThreatSpec(norm=Norm.LINF)), min_length=1
+    )
+    metrics: tuple[ComponentSpec, ...] = Field(
+        default=(), description="computed on every witness by the judge; the five norms (0..255 scale) if not given"
+    )
+    grid: Grid = Field(default=Grid.EIGHT_BIT, description="8bit: a witness survives a PNG; none: real values")
+    carry: bool = Field(
+        default=True, description="a witness counts at every larger level; false: independent levels, as in the paper"
+    )
+    shard: int = Field(default=256, ge=1, le=65536, description="samples in one unit of work")
+    batch_size: int | None = Field(default=None, ge=1, description="model rows in one batch; measured if not given")
+    executor: ComponentSpec = ComponentSpec(kind="inline")
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> RunSpec:
+        titles = [model.title for model in self.models]
+        if len(set(titles)) < len(titles):
+            raise ValueError(f"models need distinct names, got {titles}")
+        norms = [threat.norm for threat in self.threats]
+        if len(set(norms)) < len(norms):
+            raise ValueError(f"each norm may stand once, got {[str(n) for n in norms]}")
+        return self
+
+
+def parse(spec: type[SpecType], data: Mapping[str, Any], *, where: str = "") -> SpecType:
+    """`data` as `spec`, strictly: text is no number (but for documented fractions), `no` is no boolean.
+
+    Raises:
+        SpecError: naming the field, what was found and expected, and the nearest known field for a typo.
+    """
+    try:
+        text = json.dumps(dict(data), allow_nan=False)
+    except (ValueError, TypeError) as cause:
+        raise SpecError(
+            str(cause), where=where, expected="numbers, texts, lists and mappings (no NaN, no infinity)"
+        ) from None
+    try:
+        return spec.model_validate_json(text, strict=True)
+    except ValidationError as cause:
+        raise _readable(cause, spec, where) from None
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of a run spec."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **RunSpec.model_json_schema()}
+
+
+def _readable(error: ValidationError, spec: type[BaseModel], where: str) -> SpecError:
+    problems, hint = [], ""
+    items = error.errors()
+    outer = {item["loc"][:length] for item in items for length in range(len(item["loc"]))}
+    for item in items:
+        if item["loc"] in outer:
+            continue  # it follows from an error inside it
+        path = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(item["loc"][-1]), _fields_at(spec, item["loc"][:-1]), n=1, cutoff=0.5)
+            problems.append(f"{path}: unknown field" + (f", did you mean {near[0]!r}?" if near else ""))
+            hint = hint or "`charpy schema` and `charpy describe` list every field"
+        else:
+            problems.append(f"{path}: {item['msg'].removeprefix('Value error, ')} (found {item['input']!r:.80})")
+    return SpecError("; ".join(problems), where=where, hint=hint)
+
+
+def _fields_at(spec: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    """The field names of the spec that stands at `path` inside `spec`."""
+    for part in path:
+        if not isinstance(part, str) or part not in spec.model_fields:
+            continue
+        inner = _models_in(spec.model_fields[part].annotation)
+        if inner:
+            spec = inner[0]
+    return list(spec.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in getattr(annotation, "__args__", ()) for found in _models_in(part)]

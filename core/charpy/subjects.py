@@ -1,0 +1,214 @@
+"""Opening what a run is about: the dataset, the models with their defences, the identity that a resume must match."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from charpy.errors import DataError, ModelError, unknown_name
+from charpy.interfaces.attack import Attack, Battery, Step
+from charpy.interfaces.dataset import Dataset
+from charpy.interfaces.metric import Metric
+from charpy.interfaces.model import Model
+from charpy.plugins import Registry
+from charpy.specs import AttackSpec, ComponentSpec, DataSpec, ModelSpec, RunSpec, ThreatSpec
+from charpy.threat import Access, Norm
+
+DEFAULT_METRICS = ("l0_pixels", "l0_features", "l1", "l2", "linf")
+"""What the judge measures when a spec names no metric: the norms, on the 0..255 scale of the dual assessment."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model of the run: its title, its kind, and how to open it. Every call of `open` gives a fresh model."""
+
+    title: str
+    kind: str
+    open: Callable[[], Model]
+    defenses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlannedAttack:
+    """One attack of a battery, constructed, with its name in the report and its own budget if it has one."""
+
+    name: str
+    kind: str
+    attack: Attack
+    queries: int | None
+
+
+def subject_of(spec: ModelSpec, registry: Registry) -> Subject:
+    """The model that `spec` names, not opened yet.
+
+    Raises:
+        UnknownNameError: no wrapper recognises the reference.
+    """
+    kind, params = (spec.kind, spec.params) if spec.kind is not None else _resolve(spec, registry)
+
+    def open_model() -> Model:
+        model: Model = registry.create("models", kind, params)
+        for defense in spec.defenses:
+            model = registry.create("defenses", defense.kind, defense.params).wrap(model)
+        return model
+
+    return Subject(spec.title, kind, open_model, tuple(defense.kind for defense in spec.defenses))
+
+
+def _resolve(spec: ModelSpec, registry: Registry) -> tuple[str, dict[str, Any]]:
+    reference = spec.reference or ""
+    entries = registry.entries("models")
+    if any(entry.kind == reference for entry in entries):
+        return reference, spec.params
+    for entry in entries:
+        component = entry.load()
+        accepted = component.accepts(reference)
+        if accepted is not None:
+            return entry.kind, {**accepted, **spec.params}
+    raise unknown_name(
+        "model",
+        reference,
+        [entry.kind for entry in entries],
+        hint="give a zoo name, FILE.onnx, package.module:callable or weights.safetensors@architecture",
+    )
+
+
+def wrap_object(subject: object, registry: Registry) -> Model:
+    """A Python object (a torch module, an ONNX path, a callable, a `Model`) as a model.
+
+    Raises:
+        ModelError: no wrapper takes this object.
+    """
+    if isinstance(subject, Model):
+        return subject
+    for entry in registry.entries("models"):
+        model: Model | None = entry.load().wrap(subject)
+        if model is not None:
+            return model
+    raise ModelError(
+        "no model wrapper takes this object",
+        found=type(subject).__name__,
+        expected="a torch module, a path, a callable, or a charpy Model",
+    )
+
+
+def open_dataset(spec: DataSpec, registry: Registry) -> Dataset:
+    """The dataset that `spec` names."""
+    dataset: Dataset = registry.create("datasets", spec.kind, spec.params)
+    return dataset
+
+
+def chosen_samples(dataset: Dataset, spec: DataSpec) -> list[int]:
+    """Indices of the samples of the run: all in order, or a draw without replacement keyed by `spec.seed` alone."""
+    total = len(dataset)
+    if spec.samples is None:
+        return list(range(total))
+    if spec.samples > total:
+        raise DataError(
+            "more samples are asked for than there are",
+            where=dataset.name,
+            found=spec.samples,
+            expected=f"at most {total}",
+        )
+    generator = torch.Generator().manual_seed(spec.seed)
+    return torch.randperm(total, generator=generator)[: spec.samples].tolist()
+
+
+def metrics_of(spec: RunSpec, registry: Registry) -> dict[str, Metric]:
+    """The metrics that the judge computes, by kind; the default set as far as it is installed."""
+    if spec.metrics:
+        return {item.kind: registry.create("metrics", item.kind, item.params) for item in spec.metrics}
+    installed = {entry.kind for entry in registry.entries("metrics")}
+    metrics = {}
+    for kind in DEFAULT_METRICS:
+        if kind in installed:
+            scaled = "scale" in registry.load("metrics", kind).Params.model_fields
+            metrics[kind] = registry.create("metrics", kind, {"scale": 255} if scaled else {})
+    return metrics
+
+
+def attacks_of(threat: ThreatSpec, access: Access, registry: Registry) -> list[PlannedAttack]:
+    """The attacks of a threat against a model that gives `access`, in order.
+
+    Raises:
+        ModelError: the battery has no attack for this norm and access, or an attack needs more access.
+    """
+    steps: Sequence[Step | AttackSpec]
+    if isinstance(threat.battery, str):
+        battery = registry.create("attacks", threat.battery)
+        steps = (
+            battery.steps(Norm(threat.norm), access) if isinstance(battery, Battery) else (Step(threat.battery, {}),)
+        )
+    else:
+        steps = threat.battery
+    if not steps:
+        raise ModelError(
+            f"battery {threat.battery!r} has no {threat.norm} attack for a model that gives {access.name}",
+            hint="name attacks that need less in the spec; `charpy plugins` lists them",
+        )
+    return [_planned(step, threat, access, registry) for step in steps]
+
+
+def _planned(step: Step | AttackSpec, threat: ThreatSpec, access: Access, registry: Registry) -> PlannedAttack:
+    attack = registry.create("attacks", step.kind, step.params)
+    where = f"{threat.norm} battery"
+    if not isinstance(attack, Attack):
+        raise ModelError(
+            f"{step.kind!r} is a battery, not an attack", where=where, hint="write `battery: " + step.kind + "`"
+        )
+    if threat.norm not in attack.norms:
+        norms = ", ".join(sorted(norm.value for norm in attack.norms))
+        raise ModelError(f"attack {step.kind!r} does not attack {threat.norm}", where=where, expected=norms)
+    if threat.goal not in attack.goals:
+        raise ModelError(f"attack {step.kind!r} has no {threat.goal} goal", where=where)
+    if attack.access > access:
+        raise ModelError(
+            f"attack {step.kind!r} needs {attack.access.name}, the model gives {access.name}",
+            where=where,
+            hint="choose attacks that need less; `charpy plugins` lists them",
+        )
+    name = getattr(step, "name", None) or step.kind
+    return PlannedAttack(name, step.kind, attack, step.queries)
+
+
+def identity_of(
+    spec: RunSpec, dataset: Dataset, fingerprints: Mapping[str, Mapping[str, str]], registry: Registry
+) -> dict[str, str]:
+    """What a run is about, as key -> value: every field of the spec, the data, the models, the plugins in it."""
+    identity = {f"spec.{key}": value for key, value in _leaves(spec.model_dump(mode="json"))}
+    identity["data.fingerprint"] = dataset.fingerprint()
+    for title, fingerprint in fingerprints.items():
+        identity |= {f"model.{title}.{key}": value for key, value in fingerprint.items()}
+    identity |= {f"plugin.{component}": version for component, version in components_of(spec, registry).items()}
+    return identity
+
+
+def components_of(spec: RunSpec, registry: Registry) -> dict[str, str]:
+    """Every named component of the spec -> the package and version that it comes from."""
+    named: list[tuple[str, str]] = [("executors", spec.executor.kind), ("datasets", spec.data.kind)]
+    named += [("models", model.kind) for model in spec.models if model.kind]
+    named += [("defenses", defense.kind) for model in spec.models for defense in model.defenses]
+    named += [("metrics", metric.kind) for metric in spec.metrics]
+    for threat in spec.threats:
+        battery: Sequence[ComponentSpec] | str = threat.battery
+        named += [("attacks", battery)] if isinstance(battery, str) else [("attacks", item.kind) for item in battery]
+    known = {(entry.hook, entry.kind): f"{entry.package} {entry.version}" for entry in registry.entries()}
+    return {f"{hook}/{kind}": known[hook, kind] for hook, kind in sorted(set(named)) if (hook, kind) in known}
+
+
+def digest(values: Mapping[str, str]) -> str:
+    """SHA-256 of a mapping."""
+    return hashlib.sha256(json.dumps(dict(values), sort_keys=True).encode()).hexdigest()
+
+
+def _leaves(value: Any, path: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        return [leaf for key, item in value.items() for leaf in _leaves(item, f"{path}.{key}" if path else key)]
+    if isinstance(value, list) and value:
+        return [leaf for i, item in enumerate(value) for leaf in _leaves(item, f"{path}.{i}")]
+    return [(path, json.dumps(value))]

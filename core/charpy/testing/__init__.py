@@ -1,0 +1,1 @@
+"""What tests of models and attacks need: models whose robustness is known exactly."""

@@ -1,0 +1,95 @@
+"""The vocabulary of a threat: norms, access, goals, grids, levels and the threat model that binds them."""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum, StrEnum
+from fractions import Fraction
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from charpy.errors import SpecError
+
+DEFAULT_LEVELS = (1, 3, 5, 10)
+"""The four robustness levels of Kotyan & Vargas (2020), section IV."""
+
+FIRST_LEVEL, LAST_LEVEL = 1, 127
+"""The whole range of levels that the dual assessment scans (section V-H)."""
+
+
+class Norm(StrEnum):
+    """How a perturbation is measured. `L0` counts pixels (all channels of one place), never features."""
+
+    L0 = "l0"
+    L1 = "l1"
+    L2 = "l2"
+    LINF = "linf"
+
+
+class Access(IntEnum):
+    """What a model can give and what an attack needs, in increasing order."""
+
+    LABELS = 1
+    SCORES = 2
+    GRADIENTS = 3
+
+
+class Goal(StrEnum):
+    """Untargeted: any other class. Targeted: one given class."""
+
+    UNTARGETED = "untargeted"
+    TARGETED = "targeted"
+
+
+class Grid(StrEnum):
+    """Which images may exist: multiples of 1/255 (they survive a PNG), or any real value."""
+
+    EIGHT_BIT = "8bit"
+    NONE = "none"
+
+
+_WRITTEN = re.compile(r"-?(?:0|[1-9][0-9]{0,18})(?: ?/ ?[1-9][0-9]{0,18}|(?:\.[0-9]{1,30})?(?:[eE][-+]?[0-9]{1,2})?)")
+
+
+def exact_number(value: Any) -> Any:
+    """`8/255` and `1e-3` written as text become the float nearest to that exact fraction; other text is refused."""
+    if isinstance(value, bool):
+        raise ValueError(f"a number is needed, not {value!r}")
+    if not isinstance(value, str):
+        return value
+    if not _WRITTEN.fullmatch(value.strip()):
+        raise ValueError(f"{value[:80]!r} is not a number; write 0.03, 1e-3 or a fraction such as 8/255")
+    return float(Fraction(value.replace(" ", "")))
+
+
+Number = Annotated[float, BeforeValidator(exact_number)]
+"""A float field that also accepts an exact fraction as text, such as `8/255`."""
+
+
+class ThreatModel(BaseModel):
+    """What an adversary may do to one image.
+
+    `radius` is in the unit of the norm: pixels for L0, image values in [0, 1] for L1, L2 and Linf.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    norm: Norm
+    radius: Number = Field(ge=0, allow_inf_nan=False, description="largest distance from the original image")
+    goal: Goal = Goal.UNTARGETED
+    access: Access = Field(default=Access.SCORES, description="the most that an attack may ask of the model")
+    queries: int = Field(default=1000, ge=1, description="model rows an attack may spend on one sample")
+    grid: Grid = Grid.EIGHT_BIT
+
+    @classmethod
+    def at_level(cls, norm: Norm, th: int, **rest: Any) -> ThreatModel:
+        """The threat model of robustness level `th`: `th` pixels for L0, `th/255` for Linf."""
+        if norm not in (Norm.L0, Norm.LINF):
+            raise SpecError(f"levels are defined for l0 and linf only, not {norm}", hint="give a radius instead")
+        return cls(norm=norm, radius=float(th) if norm is Norm.L0 else th / 255, **rest)
+
+    @property
+    def th(self) -> int:
+        """The level: whole pixels for L0, whole 1/255 steps for Linf (the largest that the radius contains)."""
+        return int(self.radius) if self.norm is Norm.L0 else int(self.radius * 255 + 1e-9)

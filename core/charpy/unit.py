@@ -1,0 +1,213 @@
+"""One unit of work: one shard of samples through one attack at one level, judged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from charpy.engine import QueryEngine
+from charpy.errors import PluginError
+from charpy.interfaces.attack import Family, Task
+from charpy.interfaces.model import Model
+from charpy.judge import Claim, Judge, Verdict
+from charpy.oracle import Candidates, Oracle
+from charpy.outcome import Outcome
+from charpy.pixels import pack
+from charpy.random import Random, sample_keys
+from charpy.runfile import ResultRow, UnitKey, UnitRecord, WitnessRow
+from charpy.subjects import PlannedAttack
+from charpy.threads import threads
+from charpy.threat import Goal, ThreatModel
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every unit of one model works with: the model, its engine, the judge with a model of its own, the seed."""
+
+    model: Model
+    engine: QueryEngine
+    judge: Judge
+    num_classes: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The samples of one unit: run indices, images `(N, C, H, W)` in [0, 1], labels `(N,)` and ids."""
+
+    samples: list[int]
+    images: torch.Tensor
+    labels: torch.Tensor
+    ids: tuple[str, ...]
+
+
+def compute_unit(
+    key: UnitKey,
+    shard: Shard,
+    planned: PlannedAttack,
+    threat: ThreatModel,
+    bench: Bench,
+    tick: Callable[[float, int], None] | None = None,
+) -> UnitRecord:
+    """Attack the shard, judge what was found, and return everything to be stored.
+
+    A model or an attack that raises costs this unit only: its samples without a witness are invalid, with the reason.
+    `tick` is called with the share of the unit that is done and the rows spent, after every batch.
+    """
+    device = bench.model.device
+    images, labels = shard.images.to(device), shard.labels.to(device)
+    random = Random(bench.seed, sample_keys(shard.ids).to(device))
+    targets = _targets(random, labels, bench.num_classes) if threat.goal is Goal.TARGETED else None
+    minimise = planned.attack.family is not Family.TARGET_DISTORTION
+    oracle = Oracle(bench.engine, bench.model, images, labels, targets, threat, minimise=minimise, tick=tick)
+    stream = random.fork(f"{planned.name}/{threat.norm}/{key.th}/{key.round}")
+    task = Task(images.clone(), labels.clone(), None if targets is None else targets.clone(), threat, oracle, stream)
+
+    started = time.perf_counter()
+    returned, failure = _run(planned, task)
+    seconds = time.perf_counter() - started
+
+    found = oracle.recorded()
+    originals = [pack(image, threat.grid) for image in shard.images]
+    witnesses, refused = _judge_recorded(found, shard, originals, targets, threat, bench)
+    rejected = _judge_returned(returned, witnesses, shard, originals, targets, threat, bench)
+    results = [_result(i, sample, found, witnesses, refused, failure) for i, sample in enumerate(shard.samples)]
+    detail = {
+        "params": planned.attack.params.model_dump(mode="json"),
+        "queries": threat.queries,
+        "goal": threat.goal,
+        "engine": bench.engine.chosen.name,
+        "seconds_per_row": bench.engine.bare.seconds_per_row,
+        **({"failure": failure} if failure else {}),
+    }
+    return UnitRecord(
+        key=key,
+        attack=planned.name,
+        kind=planned.kind,
+        rows=oracle.rows,
+        seconds=seconds,
+        detail=detail,
+        results=results,
+        witnesses=list(witnesses.values()),
+        originals={shard.samples[i]: originals[i] for i in range(len(originals)) if shard.samples[i] in witnesses},
+        rejected=rejected,
+    )
+
+
+def _run(planned: PlannedAttack, task: Task) -> tuple[Any, str]:
+    """What the attack returned, and the text of its failure ('' when there is none)."""
+    try:
+        with threads(1):
+            return planned.attack.run(task), ""
+    except (Exception, SystemExit) as cause:  # noqa: BLE001 - a stranger's code; whatever it raises is recorded
+        return None, f"attack {planned.name} failed: {type(cause).__name__}: {str(cause).strip()[:500]}"
+
+
+def _targets(random: Random, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """A wrong class per sample, uniformly drawn and kept for all attacks and levels."""
+    rows = torch.arange(len(labels), device=labels.device)
+    step = random.fork("targets").integers(rows, 0, num_classes - 1)
+    return (labels + 1 + step.view(-1)) % num_classes
+
+
+def _claim(i: int, image: bytes, shard: Shard, originals: list[bytes], targets: torch.Tensor | None) -> Claim:
+    return Claim(originals[i], image, int(shard.labels[i]), None if targets is None else int(targets[i]))
+
+
+def _judge_recorded(
+    found: Candidates,
+    shard: Shard,
+    originals: list[bytes],
+    targets: torch.Tensor | None,
+    threat: ThreatModel,
+    bench: Bench,
+) -> tuple[dict[int, WitnessRow], dict[int, str]]:
+    """Witnesses by sample, and the reasons where the judge did not confirm what the oracle had seen."""
+    which = found.found.nonzero()[:, 0].tolist()
+    stored = [pack(found.images[i], threat.grid) for i in which]
+    claims = [_claim(i, data, shard, originals, targets) for i, data in zip(which, stored, strict=True)]
+    witnesses, refused = {}, {}
+    for i, data, verdict in zip(which, stored, bench.judge.decide(claims, threat), strict=True):
+        if verdict.confirmed:
+            witnesses[shard.samples[i]] = _witness(shard.samples[i], data, verdict)
+        else:
+            refused[shard.samples[i]] = verdict.reason
+    return witnesses, refused
+
+
+def _judge_returned(
+    returned: Any,
+    witnesses: dict[int, WitnessRow],
+    shard: Shard,
+    originals: list[bytes],
+    targets: torch.Tensor | None,
+    threat: ThreatModel,
+    bench: Bench,
+) -> dict[int, str]:
+    """Judge the images that the attack returned; confirmed ones join `witnesses`, the others' reasons come back.
+
+    An image equal to its original claims nothing.
+    """
+    if returned is None:
+        return {}
+    if not isinstance(returned, torch.Tensor) or returned.shape != shard.images.shape:
+        found = tuple(returned.shape) if isinstance(returned, torch.Tensor) else type(returned).__name__
+        raise PluginError("an attack returned something else than one image per sample", found=found,
+                          expected=tuple(shard.images.shape))  # fmt: skip
+    returned = returned.detach().cpu()
+    moved = (returned != shard.images).flatten(1).any(1).nonzero()[:, 0].tolist()
+    off = _off_grid(returned, threat)
+    claims = [_claim(i, pack(returned[i], threat.grid), shard, originals, targets) for i in moved]
+    rejected = {}
+    for i, claim, verdict in zip(moved, claims, bench.judge.decide(claims, threat), strict=True):
+        sample = shard.samples[i]
+        if off[i] or not verdict.confirmed:
+            rejected[sample] = off[i] or verdict.reason
+        elif sample not in witnesses or verdict.distance < witnesses[sample].distance:
+            witnesses[sample] = _witness(sample, claim.image, verdict)
+    return rejected
+
+
+def _off_grid(images: torch.Tensor, threat: ThreatModel) -> list[str]:
+    """Per returned image, why it cannot be stored as it is ('' where it can)."""
+    box = ((images >= 0) & (images <= 1)).flatten(1).all(1)
+    finite = images.isfinite().flatten(1).all(1)
+    scaled = images.double() * 255
+    on_grid = ((scaled - scaled.round()).abs() <= 1e-3).flatten(1).all(1)
+    return [
+        "holds NaN or infinity"
+        if not finite[i]
+        else "outside the box [0, 1]"
+        if not box[i]
+        else "off the 8-bit grid"
+        if threat.grid == "8bit" and not on_grid[i]
+        else ""
+        for i in range(len(images))
+    ]
+
+
+def _witness(sample: int, data: bytes, verdict: Verdict) -> WitnessRow:
+    return WitnessRow(sample, verdict.distance, verdict.prediction, data, verdict.metrics)
+
+
+def _result(
+    i: int,
+    sample: int,
+    found: Candidates,
+    witnesses: dict[int, WitnessRow],
+    refused: dict[int, str],
+    failure: str,
+) -> ResultRow:
+    queries, success = int(found.queries[i]), int(found.queries_to_success[i])
+    if sample in witnesses:
+        return ResultRow(sample, Outcome.BROKEN, queries, success if success > 0 else None)
+    if bool(found.invalid[i]):
+        return ResultRow(sample, Outcome.INVALID, queries, None, "the model answered NaN or infinity")
+    if failure:
+        return ResultRow(sample, Outcome.INVALID, queries, None, failure)
+    reason = f"a candidate was not confirmed: {refused[sample]}" if sample in refused else ""
+    return ResultRow(sample, Outcome.HELD, queries, None, reason)

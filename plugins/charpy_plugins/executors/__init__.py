@@ -1,0 +1,1 @@
+"""Built-in executors, one algorithm a file."""

@@ -1,0 +1,19 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder with the real data sets; the test is skipped, with the reason, where there is none."""
+    folder = os.environ.get("CHARPY_DATA")
+    if not folder:
+        pytest.skip("needs real data: set CHARPY_DATA to a folder with mnist/, fashion-mnist/ and cifar10/")
+    if not (Path(folder) / "mnist").is_dir():
+        pytest.skip(f"CHARPY_DATA={folder} holds no mnist/ folder")
+    return Path(folder)

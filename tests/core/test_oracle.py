@@ -1,0 +1,185 @@
+"""The oracle: what it counts, refuses and records."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from charpy.engine import QueryEngine, Way
+from charpy.errors import AccessError, PluginError
+from charpy.interfaces.model import Model, Output
+from charpy.oracle import Oracle, _rank_among_equals
+from charpy.testing.linear import LinearModel
+from charpy.threat import Access, Goal, Grid, Norm, ThreatModel
+
+
+def engine_of(model: Model) -> QueryEngine:
+    way = Way("as given", model.predict, 64, 1e-6, invariant=True)
+    return QueryEngine(model, model.output, way, way)
+
+
+def linear(output: Output = Output.LOGITS) -> LinearModel:
+    return LinearModel(torch.tensor([[[4.0, -1.0], [0.5, 0.0]]]), -0.1, output)
+
+
+def oracle_of(
+    model: LinearModel, images: torch.Tensor, *, labels: torch.Tensor | None = None, **threat: object
+) -> Oracle:
+    labels = torch.ones(len(images), dtype=torch.int64) if labels is None else labels
+    fields = {"norm": Norm.L0, "radius": 1, "access": Access.GRADIENTS, "queries": 5, **threat}
+    minimise = bool(fields.pop("minimise", False))
+    return Oracle(engine_of(model), model, images, labels, None, ThreatModel(**fields), minimise=minimise)
+
+
+def test_counts_every_row_and_stops_each_sample_at_its_own_budget():
+    model = linear()
+    oracle = oracle_of(model, torch.full((2, 1, 2, 2), 0.5))
+    owner = torch.tensor([0, 1, 0, 0, 0, 0, 0])  # sample 0 asks for six rows, it has five
+    scores = oracle.scores(torch.full((7, 1, 2, 2), 0.5), owner)
+    assert oracle.queries.tolist() == [5, 1]
+    assert model.rows == 6
+    assert scores.isnan().any(1).tolist() == [False] * 6 + [True]
+    assert oracle.active.tolist() == [False, True]
+    assert oracle.remaining.tolist() == [0, 4]
+    oracle.scores(torch.full((1, 1, 2, 2), 0.5), torch.tensor([0]))
+    assert model.rows == 6, "a sample out of budget costs the model nothing"
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(1, 9))
+def test_no_order_of_owners_exceeds_the_budget(owners, budget):
+    model = linear()
+    oracle = oracle_of(model, torch.full((5, 1, 2, 2), 0.5), queries=budget)
+    oracle.scores(torch.full((len(owners), 1, 2, 2), 0.5), torch.tensor(owners))
+    counts = [min(owners.count(i), budget) for i in range(5)]
+    assert oracle.queries.tolist() == counts
+    assert model.rows == sum(counts)
+
+
+def test_rank_among_equals_is_a_running_count():
+    owner = torch.tensor([3, 1, 3, 3, 0, 1])
+    assert _rank_among_equals(owner).tolist() == [0, 0, 1, 2, 0, 1]
+    assert _rank_among_equals(torch.tensor([], dtype=torch.int64)).tolist() == []
+
+
+def test_records_a_witness_whatever_the_attack_does_with_the_answer():
+    image = torch.full((1, 1, 2, 2), 0.5)
+    oracle = oracle_of(linear(), image)
+    candidate = image.clone()
+    candidate[0, 0, 0, 0] = 0.0
+    oracle.scores(torch.cat([image, candidate, candidate]), torch.zeros(3, dtype=torch.int64))
+    found = oracle.recorded()
+    assert found.found.tolist() == [True]
+    assert found.queries_to_success.tolist() == [2]
+    assert found.images[0, 0].tolist() == [[0, 128], [128, 128]]
+    assert not oracle.active.any()
+
+
+@pytest.mark.parametrize(
+    ("change", "radius", "norm"),
+    [
+        ({(0, 0): 0.0, (0, 1): 1.0}, 1, Norm.L0),
+        ({(0, 0): 0.0}, 0.2, Norm.LINF),
+    ],
+)
+def test_a_misclassified_candidate_outside_the_threat_model_is_no_witness(change, radius, norm):
+    image = torch.full((1, 1, 2, 2), 0.5)
+    oracle = oracle_of(linear(), image, norm=norm, radius=radius)
+    candidate = image.clone()
+    for (row, column), value in change.items():
+        candidate[0, 0, row, column] = value
+    answer = oracle.scores(candidate, torch.tensor([0]))
+    assert answer[0].argmax() == 0, "the candidate is misclassified"
+    assert not oracle.recorded().found.any()
+
+
+def test_a_tie_is_no_witness():
+    model = LinearModel(torch.zeros(1, 2, 2), 0.0)
+    oracle = oracle_of(model, torch.zeros(1, 1, 2, 2), labels=torch.tensor([1]))
+    oracle.scores(torch.ones(1, 1, 2, 2), torch.tensor([0]))
+    assert not oracle.recorded().found.any()
+
+
+def test_the_nearest_witness_is_kept_when_minimising():
+    image = torch.full((1, 1, 2, 2), 0.5)
+    oracle = oracle_of(linear(), image, norm=Norm.LINF, radius=1.0, minimise=True)
+    rows = torch.tensor([2, 5, 1])[:, None, None, None].expand(3, 1, 2, 2) / 255
+    far = image.clone()
+    far[0, 0, 0, 0] = 0.0
+    oracle.scores(torch.cat([rows, far]), torch.zeros(4, dtype=torch.int64))
+    found = oracle.recorded()
+    assert found.queries_to_success.tolist() == [1]
+    assert oracle.active.all(), "a sample stays active while its distance can shrink"
+    assert found.images[0, 0, 1].tolist() == [5, 5]
+
+
+def test_the_model_is_only_asked_about_images_that_can_be_stored():
+    seen = []
+    model = linear()
+    original = model.predict
+    model.predict = lambda images: (seen.append(images.clone()), original(images))[1]
+    oracle = oracle_of(model, torch.full((1, 1, 2, 2), 0.5))
+    oracle.scores(torch.full((1, 1, 2, 2), 0.12345), torch.tensor([0]))
+    assert torch.equal(seen[0] * 255, (seen[0] * 255).round())
+    free = oracle_of(model, torch.full((1, 1, 2, 2), 0.5), grid=Grid.NONE)
+    free.scores(torch.full((1, 1, 2, 2), 0.12345), torch.tensor([0]))
+    assert float(seen[1][0, 0, 0, 0]) == pytest.approx(0.12345)
+
+
+@pytest.mark.parametrize("method", ["scores", "fitness", "loss_and_gradient"])
+def test_refuses_more_access_than_the_model_or_the_threat_allows(method):
+    rows, owner = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])
+    for model, access in ((linear(Output.LABELS), Access.GRADIENTS), (linear(), Access.LABELS)):
+        oracle = oracle_of(model, rows, access=access)
+        with pytest.raises(AccessError, match="at most LABELS"):
+            getattr(oracle, method)(rows, owner)
+        assert oracle.labels(rows, owner).tolist() == [1]
+
+
+def test_nan_scores_make_the_sample_invalid_and_stop_it():
+    model = linear()
+    model.predict = lambda images: torch.where(images[:, 0, 0, :1] > 0.9, torch.nan, torch.tensor([[0.0, 1.0]]))
+    oracle = oracle_of(model, torch.full((2, 1, 2, 2), 0.5))
+    rows = torch.full((2, 1, 2, 2), 0.5)
+    rows[1] = 1.0
+    oracle.scores(rows, torch.tensor([0, 1]))
+    assert oracle.recorded().invalid.tolist() == [False, True]
+    assert oracle.active.tolist() == [True, False]
+    assert not oracle.recorded().found.any()
+
+
+def test_gradients_are_those_of_the_margin_and_cost_a_query_each():
+    model = linear()
+    images = torch.full((2, 1, 2, 2), 0.5)
+    oracle = oracle_of(model, images, queries=1)
+    loss, gradient = oracle.loss_and_gradient(torch.cat([images, images]), torch.tensor([0, 1, 0, 1]))
+    expected = 4 * 128 / 255 - 128 / 255 + 0.5 * 128 / 255 - 0.1
+    assert loss[:2].tolist() == pytest.approx([expected, expected], abs=1e-5)
+    assert torch.allclose(gradient[:2], model.weight.expand(2, -1, -1, -1))
+    assert loss[2:].isinf().all()
+    assert not gradient[2:].any()
+    assert oracle.queries.tolist() == [1, 1]
+
+
+def test_targeted_success_needs_the_target():
+    weight = torch.tensor([[[4.0, 0.0], [0.0, 0.0]]])
+    model = LinearModel(weight, -0.1)
+    threat = ThreatModel(norm=Norm.L0, radius=1, goal=Goal.TARGETED, queries=9)
+    image, label = torch.full((1, 1, 2, 2), 0.5), torch.tensor([1])
+    wrong = image.clone()
+    wrong[0, 0, 0, 0] = 0.0
+    for target, expected in ((0, True), (1, False)):
+        oracle = Oracle(engine_of(model), model, image, label, torch.tensor([target]), threat)
+        oracle.scores(wrong, torch.tensor([0]))
+        assert bool(oracle.recorded().found[0]) is expected
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 2, 2), (1, 1, 2, 3)])
+def test_rows_of_another_shape_are_refused(shape):
+    oracle = oracle_of(linear(), torch.full((1, 1, 2, 2), 0.5))
+    with pytest.raises(PluginError, match="wrong shape"):
+        oracle.scores(torch.zeros(shape), torch.tensor([0]))
+    with pytest.raises(PluginError, match="wrong shape"):
+        oracle.scores(torch.zeros(2, 1, 2, 2), torch.tensor([0]))
