@@ -16,6 +16,7 @@ from charpy.evaluator import Progress, evaluate
 from charpy.interfaces.dataset import Dataset
 from charpy.interfaces.model import Model
 from charpy.plugins import registry
+from charpy.reports.inert import visible
 from charpy.reports.terminal import dual_table, plain_table
 from charpy.runfile import RunFile
 from charpy.specs import DataSpec, ModelSpec, RunSpec, ThreatSpec, parse
@@ -52,7 +53,7 @@ class Result:
         raise SpecError("no report format has this suffix", found=target.suffix or "(none)", expected=known)
 
     def __str__(self) -> str:
-        return f"{plain_table(self.assessment)}\n{self.assessment.verdict}"
+        return f"{plain_table(self.assessment)}\n{visible(self.assessment.verdict)}"
 
     def _repr_html_(self) -> str:
         from html import escape

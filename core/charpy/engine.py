@@ -103,7 +103,7 @@ class QueryEngine:
         device, size = self.model.device, self.chosen.batch
         pieces = []
         with threads(self.threads):
-            for piece in candidates.split(size):
+            for piece in torch.split(candidates, size):
                 images = as_images(piece.to(device))
                 pieces.append(self.chosen.forward(images if images is not piece else images.clone()))
         return as_scores(torch.cat(pieces), self.output)
@@ -155,7 +155,7 @@ def _best_of(
     for _ in range(repeats + 1):  # the first pass warms up, and counts only if there is no time for another
         synchronise()
         before = time.perf_counter()
-        answer = torch.cat([forward(piece) for piece in rows.split(size)])
+        answer = torch.cat([forward(piece) for piece in torch.split(rows, size)])
         synchronise()
         shortest = min(shortest, (time.perf_counter() - before) / len(rows))
         if time.perf_counter() - started > 2 * _MEASURE_SECONDS:
@@ -166,7 +166,7 @@ def _best_of(
 def _invariant(forward: Forward, rows: torch.Tensor, answers: list[torch.Tensor]) -> bool:
     """Whether a row's answer is the same to the bit in batches of other sizes and at other places."""
     order = torch.arange(len(rows), device=rows.device).flip(0).roll(7)
-    moved = torch.cat([forward(piece) for piece in rows[order].split(33)])
+    moved = torch.cat([forward(piece) for piece in torch.split(rows[order], 33)])
     return (
         len(answers) > 1 and all(torch.equal(answers[0], a) for a in answers) and torch.equal(moved, answers[0][order])
     )

@@ -93,6 +93,9 @@ def evaluate(
             driver.drive(run, models, opened)
         return
     benches = [driver.bench(subject, model) for subject, model in zip(models, opened, strict=True)]
+    for _, found in benches:  # an attack that cannot be used is refused before anything is written
+        for threat in spec.threats:
+            attacks_of(threat, found.access, plugins)
     with RunFile.create(path, spec.model_dump(mode="json"), identity) as run:
         driver.drive(run, models, opened, benches)
 

@@ -63,7 +63,7 @@ class Judge:
         """`(labels, valid)` of images `(N, C, H, W)`; a row is valid when all its scores are finite."""
         labels, valid = [], []
         with torch.no_grad():
-            for piece in images.split(BATCH):
+            for piece in torch.split(images, BATCH):
                 answers = as_scores(
                     self.model.predict(as_images(piece).to(self.model.device).clone()), self.output
                 ).cpu()

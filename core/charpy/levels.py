@@ -62,4 +62,5 @@ class LevelSearch:
         """The largest failed level below each sample's smallest witness, 0 where there is none."""
         levels = np.arange(self.last + 1)
         below = self.failed & (levels[None] < self.smallest[:, None])
-        return np.where(below, levels[None], 0).max(axis=1)
+        largest: Ints = np.where(below, levels[None], 0).max(axis=1)
+        return largest

@@ -146,7 +146,7 @@ class Oracle:
             values = FITNESS[kind](scores, self._labels[owner[allowed]], targets)
             loss[allowed] = values.detach()
             gradient[allowed] = torch.autograd.grad(values.sum(), images)[0]
-        self._record(rows, owner[allowed], scores.detach(), self._charge(owner, allowed))
+        self._record(rows, owner[allowed], scores.detach())
         return loss, gradient
 
     def _need(self, access: Access) -> None:
@@ -164,7 +164,7 @@ class Oracle:
         if not len(rows):
             return self._refusals(len(candidates), owner.device)
         answers = self._engine.answers(rows).to(owner.device)
-        self._record(rows, owner[allowed], answers, self._charge(owner, allowed))
+        self._record(rows, owner[allowed], answers)
         if len(rows) == len(candidates):
             return answers
         if answers.ndim == 1:
@@ -194,16 +194,11 @@ class Oracle:
             rows = candidates[allowed]
         return (quantise(rows) if self.threat.grid is Grid.EIGHT_BIT else as_images(rows)), allowed
 
-    def _charge(self, owner: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
-        """Count the allowed rows; returns each one's number among its sample's queries, from 1."""
-        mine = owner[allowed]
-        number = self._queries[mine] + _rank_among_equals(mine) + 1
-        self._queries += torch.bincount(mine, minlength=len(self._queries))
-        self.rows += len(mine)
-        return number
-
-    def _record(self, rows: torch.Tensor, owner: torch.Tensor, answers: torch.Tensor, number: torch.Tensor) -> None:
-        """Keep every candidate that reaches the goal inside the threat model, the nearest one per sample."""
+    def _record(self, rows: torch.Tensor, owner: torch.Tensor, answers: torch.Tensor) -> None:
+        """Charge the rows that were answered; keep each that reaches the goal inside the threat model."""
+        before = self._queries.clone()
+        self._queries += torch.bincount(owner, minlength=len(self._queries))
+        self.rows += len(owner)
         labels = self._labels[owner]
         if answers.ndim == 2:
             finite = answers.isfinite().all(1)
@@ -215,7 +210,8 @@ class Oracle:
             reached = answers != labels if self._targets is None else answers == self._targets[owner]
         hit = reached.nonzero()[:, 0]
         if len(hit):
-            self._keep(rows[hit], owner[hit], number[hit])
+            number = before[owner[hit]] + _rank_among_equals(owner)[hit] + 1
+            self._keep(rows[hit], owner[hit], number)
         if self._tick is not None:
             settled = torch.where(self.active, self._queries / self.threat.queries, 1.0)
             self._tick(float(settled.mean()), self.rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -128,6 +128,16 @@ class Registry:
     def load(self, hook: str, kind: str) -> Any:
         """The component class (or command) of this kind, imported now."""
         return self.find(hook, kind).load()
+
+    def usable(self, hook: str) -> Iterator[tuple[Entry, Any]]:
+        """Each component class of a hook that can be imported; a broken one is left out and hides nothing."""
+        for entry in self.entries(hook):
+            try:
+                component = entry.load()
+            except PluginError:
+                continue
+            if isinstance(component, type) and issubclass(component, Component):
+                yield entry, component
 
     def create(self, hook: str, kind: str, params: Mapping[str, Any] | None = None) -> Any:
         """An instance of the component, its parameters validated; unknown or out-of-range ones are refused."""

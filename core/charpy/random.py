@@ -35,6 +35,7 @@ class Random:
     def __init__(self, seed: int, keys: torch.Tensor) -> None:
         self.seed = seed
         self.keys = keys
+        self._seeded = _splitmix(keys ^ _signed(seed * 0x9E3779B97F4A7C15))
 
     def fork(self, name: str) -> Random:
         """Independent streams for another purpose."""
@@ -81,9 +82,8 @@ class Random:
         return words.mul_(high).bitwise_right_shift_(32).view(len(rows), *shape)
 
     def _row_keys(self, rows: torch.Tensor, draws: torch.Tensor | int) -> torch.Tensor:
-        seeded = _splitmix(self.keys[rows] ^ _signed(self.seed * 0x9E3779B97F4A7C15))
-        steps = torch.as_tensor(draws, dtype=torch.int64, device=seeded.device)
-        return _splitmix(seeded + steps * _GOLDEN)
+        steps = torch.as_tensor(draws, dtype=torch.int64, device=rows.device)
+        return _splitmix(self._seeded[rows] + steps * _GOLDEN)
 
 
 def _size(shape: tuple[int, ...]) -> int:
@@ -119,5 +119,6 @@ def _hash(counter: torch.Tensor, low: torch.Tensor, high: torch.Tensor, out: tor
 @cache
 def _quantiles(device: str) -> torch.Tensor:
     middle = (torch.arange(65536, dtype=torch.float64) + 0.5) / 65536
-    table = torch.special.ndtri(middle)
-    return (table / table.square().mean().sqrt()).to(torch.float32).to(device)
+    table: torch.Tensor = torch.special.ndtri(middle)
+    table /= table.square().mean().sqrt()
+    return table.to(torch.float32).to(device)

@@ -65,8 +65,7 @@ def _resolve(spec: ModelSpec, registry: Registry) -> tuple[str, dict[str, Any]]:
     entries = registry.entries("models")
     if any(entry.kind == reference for entry in entries):
         return reference, spec.params
-    for entry in entries:
-        component = entry.load()
+    for entry, component in registry.usable("models"):
         accepted = component.accepts(reference)
         if accepted is not None:
             return entry.kind, {**accepted, **spec.params}
@@ -86,8 +85,8 @@ def wrap_object(subject: object, registry: Registry) -> Model:
     """
     if isinstance(subject, Model):
         return subject
-    for entry in registry.entries("models"):
-        model: Model | None = entry.load().wrap(subject)
+    for _, component in registry.usable("models"):
+        model: Model | None = component.wrap(subject)
         if model is not None:
             return model
     raise ModelError(

@@ -33,7 +33,5 @@ class Certifier(Component, ABC):
         """'' if it can certify this model under this threat, otherwise the reason why not."""
 
     @abstractmethod
-    def certify(
-        self, model: Model, images: torch.Tensor, labels: torch.Tensor, threat: ThreatModel
-    ) -> torch.Tensor:
+    def certify(self, model: Model, images: torch.Tensor, labels: torch.Tensor, threat: ThreatModel) -> torch.Tensor:
         """bool `(N,)`: True only where it is proven that no image inside `threat` is classified as another class."""

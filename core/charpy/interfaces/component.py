@@ -19,7 +19,7 @@ def param(default: Any = ..., *, description: str, unit: str = "", source: str =
 
     `bounds` are Pydantic's: `ge`, `gt`, `le`, `lt`, `min_length`, `default_factory`, ...
     """
-    extra = {key: value for key, value in (("unit", unit), ("source", source)) if value}
+    extra: dict[str, Any] = {key: value for key, value in (("unit", unit), ("source", source)) if value}
     if "default_factory" in bounds:
         return Field(description=description, json_schema_extra=extra or None, **bounds)
     field: FieldInfo = Field(default, description=description, json_schema_extra=extra or None, **bounds)

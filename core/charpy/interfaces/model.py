@@ -72,8 +72,8 @@ class Model(Component, ABC):
         """
         return {}
 
-    def export(self, path: Path) -> Path:
-        """Write the model as an ONNX file to `path` and return it.
+    def export(self, path: Path) -> Mapping[str, object]:
+        """Write the model as an ONNX file to `path`; returns what is worth telling about it (opset, differences).
 
         Raises:
             ModelError: this kind of model cannot be written as ONNX.

@@ -34,6 +34,7 @@ class Constants:
     """Strategy constants of one dimension and population (tutorial, Table 1)."""
 
     weights: torch.Tensor
+    total: float
     mueff: float
     cs: float
     damps: float
@@ -66,7 +67,7 @@ class Constants:
         cs = (mueff + 2) / (n + mueff + 3)
         damps = 1 + 2 * max(0.0, math.sqrt((mueff - 1) / (n + 1)) - 1) + cs
         chi = math.sqrt(n) * (1 - 1 / (4 * n) + 1 / (21 * n * n))
-        return cls(weights.to(torch.float32).to(device), mueff, cs, damps, cc, c1, cmu, chi)
+        return cls(weights.to(torch.float32).to(device), float(weights.sum()), mueff, cs, damps, cc, c1, cmu, chi)
 
 
 class CMAES(Optimiser):
@@ -123,23 +124,23 @@ class CMAES(Optimiser):
             "path_s": zeros.clone(),
             "steps": torch.zeros_like(sample),
             "z": mean.new_zeros(count, self.population, n),
+            "y": mean.new_zeros(count, self.population, n),
         }
 
     def ask(self, state: State) -> torch.Tensor:
         """P normal points around each mean, folded into the box."""
         draws = state["restart"] * (1 << 32) + state["steps"]
         state["z"] = self.random.normal(state["sample"], draws, self.population, self.dimension)
-        genes = self._stretch(state["factor"], state["z"])
-        genes.mul_(state["sigma"][:, None, None]).add_(state["mean"][:, None])
+        state["y"] = self._stretch(state["factor"], state["z"])
+        genes = torch.addcmul(state["mean"][:, None], state["y"], state["sigma"][:, None, None])
         return self.box.rows(state["sample"]).fold(genes)
 
     def tell(self, state: State, fitness: torch.Tensor) -> None:
         """The updates of the tutorial, eq. 42 to 47, with step i = A z_i."""
         k = self.constants
         order = fitness.argsort(dim=1, stable=True)
-        z = state["z"].gather(1, order[:, :, None].expand_as(state["z"]))
-        y = self._stretch(state["factor"], z)
-        positive = k.weights.clamp_min(0)[None, :, None]
+        weights = torch.empty_like(fitness).scatter_(1, order, k.weights.expand_as(fitness))
+        z, y, positive = state["z"], state["y"], weights.clamp_min(0)[:, :, None]
         z_mean, y_mean = (positive * z).sum(1), (positive * y).sum(1)
         sigma = state["sigma"][:, None]
         state["mean"] = state["mean"] + sigma * y_mean
@@ -149,7 +150,7 @@ class CMAES(Optimiser):
         warm = 1 - (1 - k.cs) ** (2 * state["steps"].to(torch.float64))
         steady = (length / warm.sqrt() < (1.4 + 2 / (self.dimension + 1)) * k.chi).to(y.dtype)[:, None]
         state["path_c"] = (1 - k.cc) * state["path_c"] + steady * math.sqrt(k.cc * (2 - k.cc) * k.mueff) * y_mean
-        self._adapt(state, z, y, steady)
+        self._adapt(state, weights, steady)
         state["sigma"] = state["sigma"] * ((length / k.chi - 1) * (k.cs / k.damps)).clamp(-1, 1).exp()
 
     def converged(self, state: State) -> torch.Tensor:
@@ -164,13 +165,13 @@ class CMAES(Optimiser):
             return z * factor[:, None]
         return (z[:, :, None, :] * factor[:, None]).sum(3)
 
-    def _adapt(self, state: State, z: torch.Tensor, y: torch.Tensor, steady: torch.Tensor) -> None:
+    def _adapt(self, state: State, weights: torch.Tensor, steady: torch.Tensor) -> None:
         """Covariance update (eq. 47); a bad step's weight is scaled by n / |z|^2, so that C stays positive."""
-        k, path = self.constants, state["path_c"]
-        scale = self.dimension / z.square().sum(2).clamp_min(1e-12)
-        weights = torch.where(k.weights < 0, k.weights * scale, k.weights)
+        k, path, y = self.constants, state["path_c"], state["y"]
+        scale = self.dimension / state["z"].square().sum(2).clamp_min(1e-12)
+        weights = torch.where(weights < 0, weights * scale, weights)
         fading = (1 - steady) * k.cc * (2 - k.cc) * k.c1
-        decay = 1 - k.c1 - k.cmu * float(k.weights.sum()) + fading
+        decay = 1 - k.c1 - k.cmu * k.total + fading
         if self.separable:
             rank_mu = (weights[:, :, None] * y.square()).sum(1)
             covariance = decay * state["covariance"] + k.c1 * path.square() + k.cmu * rank_mu

@@ -61,7 +61,10 @@ class FewPixelEncoding:
         place = (whole[..., 0] % height) * width + whole[..., 1] % width
         colour = whole[..., 2:].clamp_(0, 255).to(torch.uint8)
         candidates = self.pixels[sample].flatten(2)[:, None].repeat(1, population, 1, 1)
-        for nth in range(self.th):  # one after the other: a later pixel overwrites an earlier one on every device
-            index = place[:, :, nth, None, None].expand(-1, -1, channels, 1)
-            candidates.scatter_(3, index, colour[:, :, nth, :, None])
+        index = place[:, :, None].expand(-1, -1, channels, -1)
+        if candidates.is_cuda:  # there the order within one scatter is undefined: a later pixel must overwrite
+            for nth in range(self.th):
+                candidates.scatter_(3, index[..., nth : nth + 1], colour[:, :, nth, :, None])
+        else:
+            candidates.scatter_(3, index, colour.transpose(2, 3))
         return candidates.view(-1, channels, height, width)

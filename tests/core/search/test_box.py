@@ -36,7 +36,7 @@ def test_unfold_inverts_fold_on_the_whole_box(bounds):
 def test_the_map_is_the_identity_between_the_curved_zones(bounds):
     low, high = bounds
     box = Box(torch.tensor([[low]]), torch.tensor([[high]]))
-    below, above = (float(margin) for margin in box.margins)
+    below, above = float(box.below), float(box.above)
     inner = torch.linspace(low + below, high - above, 50)[None, :, None]
     assert torch.allclose(box.fold(inner), inner)
 

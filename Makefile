@@ -1,0 +1,65 @@
+# `make demo` and `make test` work on a fresh clone: each sets up .venv first, from the versions in constraints.txt.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WHEEL_VENV := .venv-wheel
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+WORKERS ?= 2
+
+THIRD_PARTY := $(shell find tests/third_party -name '*.py' -o -name pyproject.toml 2>/dev/null)
+SOURCES := $(shell find core plugins models -type f -not -path '*/__pycache__/*') pyproject.toml README.md LICENSE
+
+.PHONY: demo setup test lint check wheel-test test-slow bench clean
+
+demo: setup
+	$(BIN)/charpy assess digits-cnn --data digits --out demo
+
+setup: $(VENV)/.installed
+
+# torch first: the pinned release, before any other package can ask for another one.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch hatchling
+	$(PIP) --no-build-isolation --editable '.[dev]'
+	touch $@
+
+$(VENV)/.third-party: $(VENV)/.installed $(THIRD_PARTY)
+	$(PIP) --no-deps --no-build-isolation --force-reinstall ./tests/third_party
+	touch $@
+
+test: lint check wheel-test
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# One torch thread a worker: the workers share the cores already.
+check: $(VENV)/.third-party
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m 'not slow'
+
+test-slow: $(VENV)/.third-party
+	$(BIN)/python -m pytest -m slow
+
+# The wheel and the stranger's package, really installed in an environment of their own; only the dependencies are
+# taken from .venv, through a .pth line, so that nothing is downloaded twice.
+wheel-test: $(WHEEL_VENV)/.installed
+	CHARPY_INSTALLED_COPY=1 $(WHEEL_VENV)/bin/python -m pytest -p no:cacheprovider tests/packaging tests/third_party
+
+$(WHEEL_VENV)/.installed: $(VENV)/.installed $(SOURCES) $(THIRD_PARTY)
+	rm -rf dist
+	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . ./tests/third_party
+	$(PYTHON) -m venv --clear --without-pip $(WHEEL_VENV)
+	$(BIN)/python -m pip --disable-pip-version-check --python $(WHEEL_VENV)/bin/python install --quiet --no-deps dist/*.whl
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$($(WHEEL_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dependencies.pth"
+	touch $@
+
+bench: setup
+	$(PIP) --no-build-isolation --editable '.[benchmark,dev]'
+	$(BIN)/python benchmarks/dual_vs_art.py --out benchmarks/results/dual_vs_art.md
+
+clean:
+	rm -rf $(WHEEL_VENV) dist build demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,245 @@
+"""The document that a run comes down to: `report.json`, one per model, and the source of every other format."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_NAME = "charpy.report/1"
+
+
+class Part(BaseModel):
+    """Base of every part of the document."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_serialization_defaults_required=True)
+
+
+class Share(Part):
+    """A count out of a total with its two-sided 95 % Clopper-Pearson interval; all None when the total is 0."""
+
+    count: int
+    total: int
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class ModelPart(Part):
+    """The model that was assessed."""
+
+    name: str
+    kind: str
+    access: str
+    output: str
+    input_shape: tuple[int, int, int]
+    num_classes: int
+    engine: str = Field(description="what answered forward-only queries; the judge always uses the model as given")
+    micro_batch: int = Field(description="model rows in one batch")
+    defenses: tuple[str, ...] = ()
+    fingerprint: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+
+class DatasetPart(Part):
+    """The data that it was assessed on."""
+
+    name: str
+    kind: str
+    samples: int
+    unique: int = Field(description="samples that are no bit-for-bit copy of an earlier one")
+    shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    grid: str
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+
+
+class RobustAccuracy(Part):
+    """The bracket: proven <= robust accuracy <= not broken, as shares of all samples."""
+
+    proven: float | None
+    not_broken: float | None
+
+
+class Interval(Part):
+    """95 % Clopper-Pearson intervals `(low, high)` of the two edges of the bracket."""
+
+    proven: tuple[float, float] | None
+    not_broken: tuple[float, float] | None
+
+
+class ThreatPart(Part):
+    """Outcomes under one norm at one level; the five counts add up to `samples`."""
+
+    norm: str
+    th: int
+    goal: str
+    queries: int = Field(description="model rows each attack could spend per sample")
+    samples: int
+    clean_error: int
+    broken: int
+    held: int
+    proven: int
+    invalid: int
+    adversarial_accuracy: float | None = Field(
+        description="broken / correctly classified (Kotyan & Vargas); correctly classified = broken + held + proven"
+    )
+    adversarial_interval: tuple[float, float] | None = Field(description="its 95 % Clopper-Pearson interval")
+    robust_accuracy: RobustAccuracy
+    interval: Interval
+    queries_to_success_median: float | None = Field(
+        description="over the broken samples: rows spent on a sample under this norm until its witness was found, "
+        "the attacks that failed before included"
+    )
+    metrics: dict[str, float] = Field(
+        default_factory=dict, description="mean of each metric over the nearest witness of each broken sample"
+    )
+
+
+class AttackPart(Part):
+    """One attack at one level, summed over its units."""
+
+    name: str
+    kind: str
+    norm: str
+    th: int
+    params: dict[str, Any]
+    budget: int | None = Field(description="model rows that it could spend per sample")
+    attacked: int
+    broken: int
+    queries_mean: float
+    queries_max: int
+    queries_to_success_median: float | None = Field(description="over the samples that this attack broke")
+    rows: int = Field(description="model rows in all")
+    seconds: float
+    overhead: float | None = Field(description="wall time / time of the same rows through the model as given")
+    rejected_claims: int = Field(description="images that the attack claimed and the judge refused")
+
+
+class SafePart(Part):
+    """k-pixel-safe or k-threshold-safe: no correctly classified sample is broken at this level.
+
+    `no evidence`: there is no such sample, or the run is not valid, so that nothing can be called safe.
+    """
+
+    norm: str
+    th: int
+    name: str = Field(description="for example 1-pixel-safe")
+    safe: bool
+    basis: Literal["proven", "not broken", "no", "no evidence"]
+    samples: int = Field(description="correctly classified samples that it rests on")
+    upper_bound: float | None = Field(description="95 % upper bound of the true share of breakable samples")
+
+
+class AucPart(Part):
+    """Area under the curve of surviving samples over th (Kotyan & Vargas, Table V); larger is more robust."""
+
+    norm: str
+    value: float
+    first: int
+    last: int
+    samples: int = Field(description="correctly classified samples, the height of the curve at th = 0")
+    normalised: float = Field(description="value / (samples * (last - first)): comparable between runs, in [0, 1]")
+    whole_range: bool = Field(description="true when th runs over 1..127, as in the paper")
+
+
+class AgreementPart(Part):
+    """At one level: correctly classified samples broken under only one norm, both, or neither."""
+
+    th: int
+    samples: int
+    only_l0: int
+    only_linf: int
+    both: int
+    neither: int
+
+
+class ClassPart(Part):
+    """One true class under one norm at one level."""
+
+    norm: str
+    th: int
+    label: int
+    name: str
+    samples: int = Field(description="correctly classified samples of the class")
+    broken: int
+    adversarial_accuracy: float | None
+
+
+class MinimalPart(Part):
+    """Smallest level at which each sample was broken, over the whole range (a `minimal` search).
+
+    Median and quartiles are over all `samples`, one that was never broken counting as larger than any level; they are
+    None where they fall on such a sample.
+    """
+
+    norm: str
+    samples: int = Field(description="correctly classified samples that were searched")
+    broken: int
+    median: float | None
+    quartiles: tuple[float | None, float | None]
+    counts: dict[int, int] = Field(description="th -> how many samples have it as their smallest")
+
+
+class RejectedPart(Part):
+    """Claims of one attack that the judge refused, by reason."""
+
+    attack: str
+    norm: str
+    reason: str
+    count: int
+
+
+class Assessment(Part):
+    """The whole of `report.json`."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    schema_: Literal["charpy.report/1"] = Field(default="charpy.report/1", alias="schema")
+    name: str
+    verdict: str = Field(description="the result in one sentence")
+    status: Literal["valid", "invalid", "unsound"]
+    status_reason: str = ""
+    seed: int
+    model: ModelPart
+    dataset: DatasetPart
+    clean_accuracy: float | None
+    clean_interval: tuple[float, float] | None
+    clean: Share
+    invalid: Share
+    threats: tuple[ThreatPart, ...]
+    attacks: tuple[AttackPart, ...]
+    safe: tuple[SafePart, ...]
+    auc: tuple[AucPart, ...]
+    agreement: tuple[AgreementPart, ...]
+    per_class: tuple[ClassPart, ...]
+    minimal: tuple[MinimalPart, ...] = ()
+    rejected: tuple[RejectedPart, ...] = ()
+    warnings: tuple[str, ...] = ()
+    spec: dict[str, Any]
+    plugins: dict[str, str] = Field(description="every component that took part -> package and version")
+    environment: dict[str, Any]
+
+
+class AssessmentSet(Part):
+    """`report.json` of a run over several models: one assessment each, in the order of the spec."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    schema_: Literal["charpy.reports/1"] = Field(default="charpy.reports/1", alias="schema")
+    name: str
+    reports: tuple[Assessment, ...]
+
+
+TIMES = frozenset({"seconds", "overhead", "environment", "micro_batch", "engine"})
+"""Fields that a second run with the same seed may change: times, and what was measured on the machine."""
+
+
+def comparable(document: Any) -> Any:
+    """`document` (parsed JSON) without the fields that a second run with the same seed may change."""
+    if isinstance(document, dict):
+        return {key: comparable(value) for key, value in document.items() if key not in TIMES}
+    if isinstance(document, list):
+        return [comparable(value) for value in document]
+    return document

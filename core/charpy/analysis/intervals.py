@@ -1,0 +1,65 @@
+"""Exact binomial confidence bounds (Clopper & Pearson 1934), and shares that carry them."""
+
+from __future__ import annotations
+
+from charpy.analysis.document import Share
+
+CONFIDENCE = 0.95
+
+
+def clopper_pearson(count: int, total: int, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """The two-sided exact interval `(low, high)` of a binomial share; None when `total` is 0.
+
+    low is the p with P(X >= count | p) = (1 - confidence) / 2, high the p with P(X <= count | p) = the same; both are
+    quantiles of beta distributions. `count` 0 gives low = 0, `count == total` gives high = 1.
+
+    Raises:
+        ValueError: count is not within 0..total.
+    """
+    _check(count, total)
+    if total == 0:
+        return None
+    tail = (1 - confidence) / 2
+    return _lower(count, total, tail), _upper(count, total, tail)
+
+
+def upper_bound(count: int, total: int, confidence: float = CONFIDENCE) -> float | None:
+    """The one-sided exact upper bound of a binomial share; None when `total` is 0.
+
+    With 0 of n this is 1 - (1 - confidence)^(1/n), about 3/n: what n samples without a single failure can show.
+
+    Raises:
+        ValueError: count is not within 0..total.
+    """
+    _check(count, total)
+    return None if total == 0 else _upper(count, total, 1 - confidence)
+
+
+def share(count: int, total: int) -> Share:
+    """`count` of `total` with its two-sided 95 % interval; value and interval are None when `total` is 0."""
+    interval = clopper_pearson(count, total)
+    if interval is None:
+        return Share(count=count, total=total, value=None, low=None, high=None)
+    return Share(count=count, total=total, value=count / total, low=interval[0], high=interval[1])
+
+
+def ratio(count: int, total: int) -> float | None:
+    """`count / total`, or None when `total` is 0."""
+    return count / total if total else None
+
+
+def _lower(count: int, total: int, tail: float) -> float:
+    from scipy.stats import beta  # here, because scipy.stats takes a second to import
+
+    return 0.0 if count == 0 else float(beta.ppf(tail, count, total - count + 1))
+
+
+def _upper(count: int, total: int, tail: float) -> float:
+    from scipy.stats import beta
+
+    return 1.0 if count == total else float(beta.ppf(1 - tail, count + 1, total - count))
+
+
+def _check(count: int, total: int) -> None:
+    if not 0 <= count <= total:
+        raise ValueError(f"a count must lie within 0..total, got {count} of {total}")

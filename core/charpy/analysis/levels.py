@@ -1,0 +1,94 @@
+"""Figures at each robustness level: the five counts, adversarial accuracy, the robust accuracy bracket, k-safe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from charpy.analysis.document import Interval, RobustAccuracy, SafePart, ThreatPart
+from charpy.analysis.intervals import clopper_pearson, ratio, upper_bound
+from charpy.analysis.outcomes import Outcomes
+from charpy.outcome import Outcome
+from charpy.threat import Norm
+
+SAFE_NAMES = {Norm.L0: "pixel", Norm.LINF: "threshold"}
+"""`th`-pixel-safe and `th`-threshold-safe (Kotyan & Vargas 2020, section IV)."""
+
+
+@dataclass(frozen=True)
+class LevelCosts:
+    """What the witnesses at one level cost and measure: see `ThreatPart`."""
+
+    queries_to_success_median: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def threat_parts(
+    outcomes: Outcomes, *, goal: str, queries: int, costs: Mapping[int, LevelCosts]
+) -> tuple[ThreatPart, ...]:
+    """One `ThreatPart` per level of `outcomes`; `costs` by level."""
+    counts = {outcome: outcomes.counts(outcome) for outcome in Outcome}
+    samples = len(outcomes.matrix)
+    parts = []
+    for column, th in enumerate(outcomes.levels):
+        broken, held, proven = (counts[o][column] for o in (Outcome.BROKEN, Outcome.HELD, Outcome.PROVEN))
+        correct = broken + held + proven
+        cost = costs.get(th, LevelCosts())
+        parts.append(
+            ThreatPart(
+                norm=outcomes.norm,
+                th=th,
+                goal=goal,
+                queries=queries,
+                samples=samples,
+                clean_error=counts[Outcome.CLEAN_ERROR][column],
+                broken=broken,
+                held=held,
+                proven=proven,
+                invalid=counts[Outcome.INVALID][column],
+                adversarial_accuracy=ratio(broken, correct),
+                adversarial_interval=clopper_pearson(broken, correct),
+                robust_accuracy=RobustAccuracy(proven=ratio(proven, samples), not_broken=ratio(proven + held, samples)),
+                interval=Interval(
+                    proven=clopper_pearson(proven, samples), not_broken=clopper_pearson(proven + held, samples)
+                ),
+                queries_to_success_median=cost.queries_to_success_median,
+                metrics=dict(cost.metrics),
+            )
+        )
+    return tuple(parts)
+
+
+def safe_parts(threats: Sequence[ThreatPart], *, valid: bool) -> tuple[SafePart, ...]:
+    """Which levels are safe, and on what basis.
+
+    A level with a broken sample is not safe, whatever else is wrong with the run; a level without one is safe only
+    when the run is `valid` and there was a sample to break.
+    """
+    return tuple(_safe_part(threat, valid) for threat in threats)
+
+
+def _safe_part(threat: ThreatPart, valid: bool) -> SafePart:
+    samples = threat.broken + threat.held + threat.proven
+    basis: Literal["proven", "not broken", "no", "no evidence"]
+    if threat.broken:
+        basis = "no"
+    elif not valid or samples == 0:
+        basis = "no evidence"
+    else:
+        basis = "proven" if threat.held == 0 else "not broken"
+    return SafePart(
+        norm=threat.norm,
+        th=threat.th,
+        name=safe_name(threat.norm, threat.th),
+        safe=basis in ("proven", "not broken"),
+        basis=basis,
+        samples=samples,
+        upper_bound=upper_bound(threat.broken, samples),
+    )
+
+
+def safe_name(norm: str, th: int) -> str:
+    """For example `1-pixel-safe`, `10-threshold-safe`."""
+    return f"{th}-{SAFE_NAMES[Norm(norm)]}-safe"

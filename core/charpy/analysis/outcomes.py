@@ -1,0 +1,177 @@
+"""The outcome of every sample at every level of one norm, as one matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charpy.outcome import Outcome
+
+DISTANCE_TOLERANCE = 1e-6
+"""Slack, in pixels or 1/255 steps, of `distance <= th`; stored distances are exact on the grid."""
+
+CODES: dict[Outcome, int] = {outcome: code for code, outcome in enumerate(Outcome)}
+"""How an outcome is written in the matrix."""
+
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a run found about S samples under one norm.
+
+    Positions are rows of the matrix, 0..S-1. Parallel arrays hold one entry per witness (position, level it was
+    searched at, exact distance), per invalid result and per result of any kind (position, level).
+
+    Attributes:
+        valid: bool `(S,)`, False where the model gave no valid answer to the unperturbed image.
+        correct: bool `(S,)`, True where that answer was right.
+        proven: bool `(S, L)` from certificates, or None.
+    """
+
+    valid: Bools
+    correct: Bools
+    witnesses: tuple[Ints, Ints, Floats]
+    invalid: tuple[Ints, Ints]
+    attacked: tuple[Ints, Ints]
+    proven: Bools | None = None
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Outcomes of S samples at L levels of one norm.
+
+    Attributes:
+        levels: th, ascending.
+        matrix: uint8 `(S, L)` of `CODES`.
+        unattacked: bool `(S, L)`: counted as invalid because nothing was ever tried on the sample at that level.
+        contradicted: bool `(S, L)`: certified although a witness is at most that far away.
+    """
+
+    norm: str
+    levels: tuple[int, ...]
+    matrix: NDArray[np.uint8]
+    unattacked: Bools = field(repr=False)
+    contradicted: Bools = field(repr=False)
+
+    def mask(self, *outcomes: Outcome) -> Bools:
+        """bool `(S, L)`: where the outcome is one of `outcomes`."""
+        return np.isin(self.matrix, [CODES[outcome] for outcome in outcomes])
+
+    def counts(self, *outcomes: Outcome) -> list[int]:
+        """How many samples have one of `outcomes`, per level."""
+        return [int(n) for n in self.mask(*outcomes).sum(axis=0)]
+
+    def at(self, levels: Sequence[int]) -> Outcomes:
+        """The same outcomes at `levels` only, which must be among its own."""
+        columns = [self.levels.index(th) for th in levels]
+        return Outcomes(
+            self.norm,
+            tuple(levels),
+            self.matrix[:, columns],
+            self.unattacked[:, columns],
+            self.contradicted[:, columns],
+        )
+
+
+def outcomes_of(
+    norm: str, levels: Sequence[int], evidence: Evidence, *, carry: bool = True, search: bool = False
+) -> Outcomes:
+    """The outcome of every sample at every level.
+
+    At level th a sample is, in this order of precedence,
+
+    1. `invalid` if the model gave no valid answer to the unperturbed image, `clean_error` if that answer was wrong;
+    2. `broken` if it has a witness at distance <= th (`carry`: one found at th = 5 with distance 3 counts at 3, 4,
+       5 ...), or, without `carry`, one that was searched at exactly th;
+    3. `invalid` if a result at a level <= th was invalid: an attack that could not be carried out shows nothing;
+    4. `proven` if a certificate covers it at th (or at a larger level: the balls are nested);
+    5. `invalid` if no result at all covers it at th (an unfinished run, an empty battery): what was not attacked has
+       not held. With `carry` a result at a larger level covers th, its ball contains the smaller one;
+    6. `held`.
+
+    With `search` (a minimal-level search, which probes levels in any order) levels are nested whatever `carry` says,
+    any result covers every level, and an invalid probe makes every unbroken level invalid.
+
+    Args:
+        norm: the norm that the evidence is about.
+        levels: ascending th.
+        evidence: what was found.
+        carry: whether levels are nested, as the spec of the run says.
+        search: whether the levels were searched instead of assessed one by one.
+    """
+    th = np.asarray(levels, dtype=np.int64)
+    reach = _nearest(evidence)[:, None] <= th + DISTANCE_TOLERANCE
+    broken = reach if carry or search else _searched_at(th, evidence)
+    invalid = _first_invalid(evidence, search)[:, None] <= th
+    covered = _covered(th, evidence, carry, search)
+    proven = np.zeros_like(reach) if evidence.proven is None else _nested(evidence.proven)
+
+    matrix = np.full(reach.shape, CODES[Outcome.HELD], np.uint8)
+    matrix[~covered] = CODES[Outcome.INVALID]
+    matrix[proven] = CODES[Outcome.PROVEN]
+    matrix[invalid] = CODES[Outcome.INVALID]
+    matrix[broken] = CODES[Outcome.BROKEN]
+    matrix[~evidence.correct] = CODES[Outcome.CLEAN_ERROR]
+    matrix[~evidence.valid] = CODES[Outcome.INVALID]
+
+    judged = (evidence.valid & evidence.correct)[:, None]
+    unattacked = judged & ~covered & ~proven & ~invalid & ~broken
+    return Outcomes(norm, tuple(levels), matrix, unattacked, judged & proven & reach)
+
+
+def minimal_levels(outcomes: Outcomes) -> Floats:
+    """`(S,)`: the smallest level at which each sample is broken; infinity for those that are not."""
+    broken = outcomes.mask(Outcome.BROKEN)
+    th = np.asarray(outcomes.levels, dtype=np.float64)
+    smallest: Floats = np.where(broken, th, np.inf).min(axis=1, initial=np.inf)
+    return smallest
+
+
+def _nearest(evidence: Evidence) -> Floats:
+    position, _, distance = evidence.witnesses
+    nearest = np.full(len(evidence.valid), np.inf)
+    np.minimum.at(nearest, position, distance)
+    return nearest
+
+
+def _first_invalid(evidence: Evidence, search: bool) -> Floats:
+    position, level = evidence.invalid
+    first = np.full(len(evidence.valid), np.inf)
+    np.minimum.at(first, position, 0.0 if search else level.astype(np.float64))
+    return first
+
+
+def _searched_at(th: Ints, evidence: Evidence) -> Bools:
+    position, level, distance = evidence.witnesses
+    inside = distance <= level + DISTANCE_TOLERANCE
+    return _marked(th, len(evidence.valid), position[inside], level[inside])
+
+
+def _covered(th: Ints, evidence: Evidence, carry: bool, search: bool) -> Bools:
+    position, level = evidence.attacked
+    if not (carry or search):
+        return _marked(th, len(evidence.valid), position, level)
+    largest = np.zeros(len(evidence.valid), np.int64)
+    np.maximum.at(largest, position, np.iinfo(np.int64).max if search else level)
+    covered: Bools = largest[:, None] >= th
+    return covered
+
+
+def _marked(th: Ints, samples: int, position: Ints, level: Ints) -> Bools:
+    """bool `(samples, L)`, True at each (position, level) whose level is one of `th`."""
+    marked = np.zeros((samples, len(th)), np.bool_)
+    known = np.isin(level, th)
+    marked[position[known], np.searchsorted(th, level[known])] = True
+    return marked
+
+
+def _nested(proven: Bools) -> Bools:
+    """A certificate at a level holds at every smaller one."""
+    nested: Bools = np.logical_or.accumulate(proven[:, ::-1], axis=1)[:, ::-1]
+    return nested

@@ -1,0 +1,169 @@
+"""A run as every report sees it: one assessment per model, and images on demand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from charpy.analysis.agreement import agreement_parts
+from charpy.analysis.attacks import attack_parts, rejected_parts
+from charpy.analysis.curves import auc_part
+from charpy.analysis.document import Assessment, DatasetPart, ModelPart, ThreatPart
+from charpy.analysis.findings import NormFindings, Population, evidence_of, level_costs, read_findings
+from charpy.analysis.gallery import GalleryItem, read_gallery
+from charpy.analysis.intervals import share
+from charpy.analysis.levels import safe_parts, threat_parts
+from charpy.analysis.minimal import minimal_part
+from charpy.analysis.outcomes import Bools, Outcomes, outcomes_of
+from charpy.analysis.per_class import class_parts
+from charpy.analysis.verdict import status_of, verdict
+from charpy.errors import RunFileError
+from charpy.outcome import Outcome
+from charpy.runfile import RunFile
+from charpy.specs import RunSpec, parse
+from charpy.threat import LAST_LEVEL, Norm
+
+Certificates = Mapping[tuple[int, str], Bools]
+"""(model index, norm) -> bool `(S, L)`: which samples are proven at which of the norm's levels."""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run in figures. Keep its run file open for as long as `gallery` is wanted."""
+
+    name: str
+    assessments: tuple[Assessment, ...]
+    run: RunFile
+
+    @classmethod
+    def of(cls, run: RunFile, proven: Certificates | None = None) -> RunSummary:
+        """The summary of an open run file, finished or not.
+
+        Args:
+            run: its meta must hold `dataset` and `models` (see `Assessment`).
+            proven: certificates, where there are any.
+
+        Raises:
+            RunFileError: the run stopped before it had recorded its data and models.
+        """
+        spec = parse(RunSpec, run.spec, where=str(run.path))
+        if run.meta("dataset") is None or not run.meta("models"):
+            raise RunFileError(
+                "nothing was assessed yet: the run stopped before its data and models were recorded",
+                where=str(run.path),
+                hint="run the same command again, it goes on from here",
+            )
+        models = range(len(run.meta("models")))
+        return cls(spec.name, tuple(_assess(run, model, spec, proven or {}) for model in models), run)
+
+    def gallery(self, model: int, norm: str, limit: int) -> list[GalleryItem]:
+        """At most `limit` witnesses of model number `model` under `norm`, spread over levels and classes.
+
+        Read from the run file now, so nothing is kept between calls; the same run gives the same choice.
+        """
+        assessment = self.assessments[model]
+        levels = [threat.th for threat in assessment.threats if threat.norm == norm]
+        if any(part.norm == norm for part in assessment.minimal):
+            levels.append(LAST_LEVEL)
+        if not levels:
+            return []
+        spec = parse(RunSpec, self.run.spec)
+        dataset = self.run.meta("dataset")
+        return read_gallery(self.run, model, norm, limit, levels=levels, dataset=dataset, grid=spec.grid)
+
+
+def _assess(run: RunFile, model: int, spec: RunSpec, proven: Certificates) -> Assessment:
+    population = Population.of(run.samples(model))
+    found = read_findings(run, model, spec, population)
+    outcomes = {norm: _outcomes(run, model, norm, found[norm], population, proven) for norm in found}
+    samples, correct = len(population.labels), int(population.correct.sum())
+    finished = bool(run.meta("finished", False))
+    reasons = _invalid_reasons(population, found, outcomes, finished)
+    status = status_of(samples, reasons, _contradictions(outcomes), finished=finished)
+    shown = {norm: of_norm.at(found[norm].shown) for norm, of_norm in outcomes.items()}
+    threats = _threats(run, model, found, shown, population)
+    safe = safe_parts(threats, valid=status.value == "valid")
+    dataset = DatasetPart.model_validate(run.meta("dataset"))
+    areas = [auc_part(of_norm, correct) for of_norm in outcomes.values()]
+    clean = share(correct, samples)
+    return Assessment(
+        name=spec.name,
+        verdict=verdict(status, samples, correct, threats, safe),
+        status=status.value,
+        status_reason=status.reason,
+        seed=spec.seed,
+        model=ModelPart.model_validate(run.meta("models")[model]),
+        dataset=dataset,
+        clean_accuracy=clean.value,
+        clean_interval=None if clean.low is None or clean.high is None else (clean.low, clean.high),
+        clean=clean,
+        invalid=share(sum(reasons.values()), samples),
+        threats=threats,
+        attacks=attack_parts(run.units(model), found),
+        safe=safe,
+        auc=tuple(area for area in areas if area is not None),
+        agreement=agreement_parts(shown[Norm.L0], shown[Norm.LINF]) if len(shown) == 2 else (),
+        per_class=tuple(
+            part for of_norm in shown.values() for part in class_parts(of_norm, population.labels, dataset.class_names)
+        ),
+        minimal=tuple(minimal_part(outcomes[norm]) for norm in found if found[norm].search),
+        rejected=rejected_parts(run.rejected(model)),
+        warnings=_warnings(run, finished),
+        spec=run.spec,
+        plugins=run.meta("plugins", {}),
+        environment=run.meta("environment", {}),
+    )
+
+
+def _outcomes(
+    run: RunFile, model: int, norm: str, found: NormFindings, population: Population, proven: Certificates
+) -> Outcomes:
+    evidence = evidence_of(run, model, found, population, proven.get((model, norm)))
+    return outcomes_of(norm, found.levels, evidence, carry=found.carry, search=found.search)
+
+
+def _threats(
+    run: RunFile,
+    model: int,
+    found: Mapping[str, NormFindings],
+    shown: Mapping[str, Outcomes],
+    population: Population,
+) -> tuple[ThreatPart, ...]:
+    parts: list[ThreatPart] = []
+    for norm, findings in found.items():
+        goal, queries = findings.threat.goal, findings.threat.queries
+        costs = level_costs(run, model, findings, population)
+        parts += threat_parts(shown[norm], goal=goal, queries=queries, costs=costs)
+    return tuple(parts)
+
+
+def _contradictions(outcomes: Mapping[str, Outcomes]) -> int:
+    """Samples that are certified at a level although a witness under that norm lies within it."""
+    return len({int(row) for of_norm in outcomes.values() for row in np.flatnonzero(of_norm.contradicted.any(axis=1))})
+
+
+def _invalid_reasons(
+    population: Population, found: Mapping[str, NormFindings], outcomes: Mapping[str, Outcomes], finished: bool
+) -> Counter[str]:
+    """Reason -> samples that are invalid anywhere, each counted once, under the first reason that applies."""
+    reasons: dict[int, str] = {
+        int(position): "no valid answer to the unperturbed image" for position in np.flatnonzero(~population.valid)
+    }
+    for norm, of_norm in outcomes.items():
+        missing = "no attack ran on it" if finished else "not attacked yet"
+        invalid = of_norm.mask(Outcome.INVALID)
+        for position in np.flatnonzero(invalid.any(axis=1)):
+            untried = bool((invalid[position] == of_norm.unattacked[position]).all())
+            reason = missing if untried else found[norm].reasons.get(int(position), missing)
+            reasons.setdefault(int(position), reason)
+    return Counter(reasons.values())
+
+
+def _warnings(run: RunFile, finished: bool) -> tuple[str, ...]:
+    stored: list[Any] = run.meta("warnings", [])
+    late = () if finished else ("unfinished run: its figures are of what was done so far",)
+    return tuple(str(warning) for warning in stored) + late

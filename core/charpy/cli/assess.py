@@ -1,0 +1,90 @@
+"""`charpy assess`: one model, one dataset, both norms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from charpy.cli.publish import folder_name
+from charpy.cli.references import data_of, levels_of, norms_of
+from charpy.errors import SpecError
+from charpy.plugins import registry
+
+DEFAULT_SAMPLES = 100
+"""A first answer in a minute or so, at about +-10 points; a figure to publish wants 1,000 or all."""
+
+
+def assess(
+    model: str,
+    /,
+    *,
+    data: str,
+    samples: int | Literal["all"] | None = None,
+    levels: str = "1,3,5,10",
+    norms: str = "l0,linf",
+    queries: int = 5000,
+    seed: int = 0,
+    out: Path | None = None,
+    data_dir: Path | None = None,
+    battery: str = "standard",
+    grid: Literal["8bit", "none"] = "8bit",
+    batch_size: int | None = None,
+    minimal: bool = False,
+    name: str | None = None,
+) -> int:
+    """Break one model under L0 and Linf side by side, and write the dual report.
+
+    Writes run.charpy, report.json and report.html into the output folder and prints the dual table, the verdict and
+    the paths. The same command again goes on where it stopped.
+
+    Args:
+        model: a zoo name (digits-cnn), FILE.onnx, package.module:callable, or weights.safetensors@architecture.
+        data: digits, mnist, fashion-mnist, cifar10, FILE.npz, or a folder of images with one subfolder a class.
+        samples: how many images, drawn at random; `all` for all. Default: 100, or all where there are fewer.
+        levels: robustness levels th, 1..127: th pixels for l0, th/255 for linf.
+        norms: l0, linf or both.
+        queries: model rows that each attack may spend per sample and level.
+        seed: of every random draw of every attack; which samples are drawn does not depend on it.
+        out: output folder. Default: charpy-MODEL-DATA in the working directory.
+        data_dir: where data sets are found that are given by name. Default: $CHARPY_DATA.
+        battery: which attacks: a battery or one attack, as `charpy plugins` lists them.
+        grid: 8bit: every adversarial image survives a PNG. none: real values.
+        batch_size: model rows in one batch; measured if not given. It never changes a result.
+        minimal: search each sample's smallest level over the whole range 1..127, instead of fixed levels.
+        name: title of the report and name of the model in it. Default: MODEL.
+    """
+    from charpy.cli.execute import execute
+    from charpy.specs import RunSpec, parse
+
+    for option, value in (("--name", name), ("--battery", battery)):
+        if value == "":
+            raise SpecError("is empty", where=option)
+    where_data = data_of(data, data_dir, registry())
+    threat = {"levels": "minimal" if minimal else levels_of(levels), "queries": queries, "battery": battery}
+    document: dict[str, Any] = {
+        "name": name or f"{model} on {data}",
+        "seed": seed,
+        "data": {**where_data, "samples": _how_many(samples, where_data)},
+        "models": [{"reference": model, "name": name}],
+        "threats": [{"norm": norm, **threat} for norm in norms_of(norms)],
+        "grid": grid,
+        "batch_size": batch_size,
+    }
+    spec = parse(RunSpec, document, where="charpy assess")
+    return execute(spec, out if out is not None else _default_folder(model, data))
+
+
+def _how_many(samples: int | Literal["all"] | None, data: dict[str, Any]) -> int | None:
+    """The number for the spec, None for all."""
+    if samples == "all":
+        return None
+    if samples is not None:
+        return samples
+    from charpy.specs import DataSpec, parse
+    from charpy.subjects import open_dataset
+
+    return min(DEFAULT_SAMPLES, len(open_dataset(parse(DataSpec, data, where="charpy assess"), registry())))
+
+
+def _default_folder(model: str, data: str) -> Path:
+    return Path(f"charpy-{folder_name(Path(model).name)}-{folder_name(Path(data).name)}")

@@ -1,0 +1,44 @@
+"""What `assess` and `run` share: evaluate a spec into a folder, with progress, and publish what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from charpy.cli.progress import progress
+from charpy.cli.publish import FORMATS, publish
+from charpy.errors import SpecError
+from charpy.plugins import registry
+
+if TYPE_CHECKING:
+    from charpy.specs import RunSpec
+
+RUN_FILE = "run.charpy"
+
+
+def execute(spec: RunSpec, out: Path) -> int:
+    """Run `spec` into `out`, or go on with what is there; write the reports; returns the exit code."""
+    from charpy.evaluator import evaluate
+
+    plugins = registry()
+    with _folder(out), progress() as listen:
+        evaluate(spec, out / RUN_FILE, registry=plugins, listen=listen)
+    return publish(out / RUN_FILE, out, FORMATS, plugins)
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[None]:
+    """The folder is there in the block; a new one that is still empty when the block fails is taken away again."""
+    fresh = not out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise SpecError("the output folder cannot be made", where=str(out), found=cause.strerror) from None
+    try:
+        yield
+    except BaseException:
+        if fresh and not any(out.iterdir()):
+            out.rmdir()
+        raise

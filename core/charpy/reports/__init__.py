@@ -1,0 +1,1 @@
+"""A run written for a reader: one file format each."""

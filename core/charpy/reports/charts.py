@@ -1,0 +1,210 @@
+"""The charts of the report: static SVG that takes its colours from the page, so it follows light and dark."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from charpy.analysis.document import AgreementPart, Assessment, MinimalPart, ThreatPart
+from charpy.analysis.intervals import clopper_pearson
+from charpy.threat import FIRST_LEVEL, LAST_LEVEL
+
+if TYPE_CHECKING:
+    import altair as alt
+
+NORM_NAMES = {"l0": "L0 (pixels)", "linf": "Linf (1/255 steps)"}
+WIDTH, HEIGHT = 470, 270
+LONG_AXIS = (0, 1, 3, 5, 10, 30, 127)
+
+# The renderer wants real colours, so each role has a stand-in that is replaced by the page's custom property.
+_ROLES = {
+    "#010101": "var(--text)",
+    "#020202": "var(--muted)",
+    "#030303": "var(--line)",
+    "#040404": "var(--l0)",
+    "#050505": "var(--linf)",
+    "#060606": "var(--both)",
+    "#070707": "var(--neither)",
+    "#080808": "var(--on-colour)",
+}
+_TEXT, _MUTED, _LINE, _L0, _LINF, _BOTH, _NEITHER, _ON_COLOUR = _ROLES
+
+_CONFIG: dict[str, Any] = {
+    "background": None,
+    "font": "sans-serif",
+    "view": {"stroke": None},
+    "padding": {"left": 22, "right": 10, "top": 4, "bottom": 4},  # the reader's font may be wider than the renderer's
+    "axis": {
+        "labelColor": _TEXT, "titleColor": _TEXT, "gridColor": _LINE, "domainColor": _MUTED, "tickColor": _MUTED,
+        "labelFontSize": 13, "titleFontSize": 13, "titleFontWeight": "normal", "titlePadding": 12,
+    },
+}  # fmt: skip
+
+
+class Point(NamedTuple):
+    """One point of a curve: shares of all samples that are not broken, and proven, with their intervals."""
+
+    norm: str
+    th: int
+    value: float
+    low: float
+    high: float
+    proven: float
+
+
+def curve_points(assessment: Assessment) -> list[Point]:
+    """Robust accuracy over th, from the clean accuracy at th = 0; empty when none is right.
+
+    A norm whose smallest levels were searched has a point at every level of the whole range.
+    """
+    points: list[Point] = []
+    if not assessment.clean.count or assessment.clean_accuracy is None or assessment.clean_interval is None:
+        return points
+    searched = {part.norm: part for part in assessment.minimal}
+    for norm in dict.fromkeys(threat.norm for threat in assessment.threats):
+        points.append(Point(norm, 0, assessment.clean_accuracy, *assessment.clean_interval, 0.0))
+        if norm in searched:
+            points += _searched_points(searched[norm], assessment.clean.total)
+        else:
+            points += [_point(threat) for threat in assessment.threats if threat.norm == norm]
+    return points
+
+
+def curves_svg(assessment: Assessment, prefix: str) -> str:
+    """Not broken against th, both norms, with interval bands, and the proven edge where there is one.
+
+    Empty when there is nothing to draw. `prefix` keeps the ids of several charts on one page apart.
+    """
+    import altair as alt
+
+    points = curve_points(assessment)
+    if not points:
+        return ""
+    last = max(point.th for point in points)
+    names = [NORM_NAMES[norm] for norm in dict.fromkeys(point.norm for point in points)]
+    rows = [{**point._asdict(), "norm": NORM_NAMES[point.norm]} for point in points]
+    long = last > 20
+    ticks = list(LONG_AXIS) if long else sorted({point.th for point in points})
+    x = alt.X(
+        "th:Q",
+        title="th: pixels (L0) / 1/255 steps (Linf); 0 = unperturbed",
+        scale=alt.Scale(type="symlog" if long else "linear", domain=[0, last], nice=False),
+        axis=alt.Axis(values=ticks, format="d", grid=False),
+    )
+    y = alt.Y(
+        "value:Q", title="not broken, share of all samples", scale=alt.Scale(domain=[0, 1]),
+        axis=alt.Axis(format="%", values=[0, 0.2, 0.4, 0.6, 0.8, 1]),
+    )  # fmt: skip
+    layers = _curve_layers(alt, x, y, names, rows, marks=not long)
+    chart = alt.layer(*layers, data=alt.InlineData(values=rows)).properties(width=WIDTH, height=HEIGHT)
+    return _svg(chart.to_dict(), prefix, _curves_text(points))
+
+
+def agreement_svg(agreement: Sequence[AgreementPart], prefix: str) -> str:
+    """One stacked bar a level: broken only under L0, under both, only under Linf, under neither."""
+    import altair as alt
+
+    parts = [part for part in agreement if part.samples]
+    if not parts:
+        return ""
+    kinds = ["only L0", "both", "only Linf", "neither"]
+    rows = [
+        {"th": f"th = {part.th}", "kind": kind, "order": order, "count": count, "share": count / part.samples,
+         "middle": (before + count / 2) / part.samples}
+        for part in parts
+        for order, (kind, count, before) in enumerate(_stacked(part))
+    ]  # fmt: skip
+    y = alt.Y("th:N", sort=[f"th = {part.th}" for part in parts], title=None, axis=alt.Axis(ticks=False, domain=False))
+    colour = alt.Color(
+        "kind:N",
+        scale=alt.Scale(domain=kinds, range=[_L0, _BOTH, _LINF, _NEITHER]),
+        legend=None,  # on the page
+    )
+    base = alt.Chart(alt.InlineData(values=rows)).encode(y=y)
+    bars = base.mark_bar(stroke=_ON_COLOUR, strokeWidth=1).encode(
+        x=alt.X("share:Q", stack="zero", title="share of correctly classified samples", scale=alt.Scale(domain=[0, 1]),
+                axis=alt.Axis(format="%", values=[0, 0.2, 0.4, 0.6, 0.8, 1], grid=False)),
+        color=colour,
+        order=alt.Order("order:Q"),
+    )  # fmt: skip
+    numbers = (
+        base.transform_filter("datum.share >= 0.06")
+        .mark_text(color=_ON_COLOUR, fontSize=13, fontWeight="bold")
+        .encode(x=alt.X("middle:Q"), text="count:Q")
+    )
+    chart = (bars + numbers).properties(width=WIDTH, height=max(46 * len(parts), 60))
+    spoken = "; ".join(
+        f"th {p.th}: only L0 {p.only_l0}, both {p.both}, only Linf {p.only_linf}, neither {p.neither} of {p.samples}"
+        for p in parts
+    )
+    return _svg(chart.to_dict(), prefix, f"Agreement of the two norms. {spoken}.")
+
+
+def _stacked(part: AgreementPart) -> list[tuple[str, int, int]]:
+    """(kind, count, samples to the left of it)."""
+    counts = [part.only_l0, part.both, part.only_linf, part.neither]
+    before = [0, *accumulate(counts)][:-1]
+    return list(zip(("only L0", "both", "only Linf", "neither"), counts, before, strict=True))
+
+
+def _curve_layers(
+    alt: Any, x: alt.X, y: alt.Y, names: Sequence[str], rows: Iterable[Mapping[str, Any]], *, marks: bool
+) -> list[Any]:
+    def channel(kind: Any, range_: list[Any]) -> Any:
+        # The page writes the legend: the renderer would take its symbols from the pale band.
+        return kind("norm:N", scale=alt.Scale(domain=names, range=range_), legend=None)
+
+    pixels = [name == NORM_NAMES["l0"] for name in names]
+    colour = channel(alt.Color, [_L0 if p else _LINF for p in pixels])
+    dash = channel(alt.StrokeDash, [[1, 0] if p else [7, 4] for p in pixels])
+    shape = channel(alt.Shape, ["circle" if p else "square" for p in pixels])
+    base = alt.Chart().encode(x=x, y=y)
+    band = base.mark_area(opacity=0.16).encode(y=alt.Y("low:Q"), y2="high:Q", color=colour)
+    layers = [band, base.mark_line(strokeWidth=2.5).encode(color=colour, strokeDash=dash)]
+    if marks:
+        layers.append(base.mark_point(filled=True, opacity=1, size=70).encode(color=colour, shape=shape))
+    if any(row["proven"] > 0 for row in rows):
+        proven = base.transform_filter("datum.th > 0").encode(y=alt.Y("proven:Q"), color=colour)
+        layers += [proven.mark_line(strokeWidth=2, strokeDash=[2, 3]), proven.mark_point(shape="triangle", size=60)]
+    return layers
+
+
+def _point(threat: ThreatPart) -> Point:
+    low, high = threat.interval.not_broken or (0.0, 1.0)
+    robust = threat.robust_accuracy
+    return Point(threat.norm, threat.th, robust.not_broken or 0.0, low, high, robust.proven or 0.0)
+
+
+def _searched_points(part: MinimalPart, total: int) -> list[Point]:
+    points, standing = [], part.samples
+    for th in range(FIRST_LEVEL, LAST_LEVEL + 1):
+        standing -= part.counts.get(th, 0)
+        low, high = clopper_pearson(standing, total) or (0.0, 1.0)
+        points.append(Point(part.norm, th, standing / total, low, high, 0.0))
+    return points
+
+
+def _curves_text(points: Sequence[Point]) -> str:
+    """The curve for those who do not see it; of a long one, the usual levels."""
+    shown = [point for point in points if point.th in LONG_AXIS or len(points) < 30]
+    said = "; ".join(f"{NORM_NAMES[p.norm]} th {p.th}: {100 * p.value:.0f} %" for p in shown)
+    return f"Share of all samples that is not broken, by level. {said}."
+
+
+def _svg(spec: Mapping[str, Any], prefix: str, description: str) -> str:
+    """The rendered chart as an inline SVG: no fixed colours, fonts or sizes, and ids of its own."""
+    import vl_convert
+
+    # The caller's altair theme must not change the report, so the whole configuration is replaced.
+    svg: str = vl_convert.vegalite_to_svg({**spec, "config": _CONFIG})
+    svg = re.sub(r'\s(?:xmlns(?::xlink)?|version|class|role|aria-[a-z]+|pointer-events|font-family)="[^"]*"', "", svg)
+    for stand_in, role in _ROLES.items():
+        svg = svg.replace(stand_in, role)
+    # Ids come from a counter of the renderer's process; numbered by appearance they are the same in every run.
+    for number, name in enumerate(dict.fromkeys(re.findall(r'\sid="([^"]+)"', svg))):
+        svg = svg.replace(f'id="{name}"', f'id="{prefix}-{number}"').replace(
+            f"url(#{name})", f"url(#{prefix}-{number})"
+        )
+    return svg.replace("<svg", f'<svg class="chart" role="img" aria-label="{description}"', 1)

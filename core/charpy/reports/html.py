@@ -1,0 +1,109 @@
+"""The run as one offline HTML file: no script, no external resource, inert against every name in it."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from charpy.interfaces import component
+from charpy.interfaces.report import Report
+from charpy.reports.figures import duration, interval, number, percent, queries
+from charpy.reports.images import picture
+from charpy.reports.inert import visible
+
+if TYPE_CHECKING:
+    import jinja2
+
+    from charpy.analysis.summary import RunSummary
+    from charpy.reports.view import ModelView
+
+LARGE = 96
+"""Images with a longer side than this are shown in a third of the number: their PNGs fill the page."""
+
+
+class HtmlReport(Report):
+    """The report for people: one offline HTML file that prints, scales to a phone and follows light and dark."""
+
+    suffix: ClassVar[str] = ".html"
+
+    class Params(component.Params):
+        """How much is shown."""
+
+        gallery: int = component.param(
+            12, ge=0, le=500, description="witnesses shown per model and norm", unit="images", source="ours"
+        )
+
+    def render(self, run: RunSummary) -> bytes:
+        """UTF-8 HTML. Images are read for the chosen witnesses only."""
+        from charpy.reports.view import comparison
+
+        views = [self._view(run, index) for index in range(len(run.assessments))]
+        page = _environment().get_template("page.html.j2")
+        text = page.render(
+            name=run.name,
+            views=views,
+            columns=comparison(run.assessments),
+            css=_markup(_template("style.css")),
+        )
+        return text.encode("utf-8", errors="xmlcharrefreplace")
+
+    def _view(self, run: RunSummary, index: int) -> ModelView:
+        from charpy.reports.view import model_view
+
+        assessment = run.assessments[index]
+        large = max(assessment.dataset.shape[1:]) > LARGE
+        limit = -(-self.params.gallery // 3) if large else self.params.gallery
+        norms = dict.fromkeys(threat.norm for threat in assessment.threats)
+        gallery = {norm: [picture(item) for item in run.gallery(index, norm, limit)] for norm in norms}
+        return model_view(f"m{index + 1}", assessment, gallery)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template),
+        autoescape=True,
+        finalize=_finalize,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        percent=percent,
+        interval=interval,
+        number=number,
+        duration=duration,
+        queries=queries,
+        safe_svg=_markup,
+        code=_code,
+    )
+    return environment
+
+
+def _template(name: str) -> str:
+    return files("charpy.reports").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _finalize(value: Any) -> Any:
+    """Every name passes here on its way into the page: hidden characters become visible; then it is escaped."""
+    import markupsafe
+
+    return visible(value) if isinstance(value, str) and not isinstance(value, markupsafe.Markup) else value
+
+
+def _code(text: str) -> Any:
+    """Text of several lines, for a `pre`."""
+    import markupsafe
+
+    return markupsafe.escape(visible(text, keep="\n"))
+
+
+def _markup(text: str) -> Any:
+    """What this package wrote itself: the style sheet and the charts."""
+    import markupsafe
+
+    return markupsafe.Markup(text)

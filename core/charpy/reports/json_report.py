@@ -1,0 +1,49 @@
+"""The run as JSON, for programs; its schema is published under docs/schema."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import TypeAdapter
+
+from charpy.analysis.document import Assessment, AssessmentSet
+from charpy.interfaces.report import Report
+
+if TYPE_CHECKING:
+    from charpy.analysis.summary import RunSummary
+
+
+class JsonReport(Report):
+    """The assessment of a run as JSON, to be read by programs.
+
+    A run over one model gives that model's `Assessment`; a run over several gives an `AssessmentSet`. The same run
+    gives the same bytes: keys are sorted, and a NaN or infinity (only a free-form part can hold one) is null.
+    """
+
+    suffix: ClassVar[str] = ".json"
+
+    def render(self, run: RunSummary) -> bytes:
+        """UTF-8 JSON, indented, with a final newline."""
+        single = len(run.assessments) == 1
+        document = run.assessments[0] if single else AssessmentSet(name=run.name, reports=run.assessments)
+        data = document.model_dump(mode="json", by_alias=True)
+        text = json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+        # A lone surrogate in a name cannot be written as UTF-8; it becomes an escape instead of an error.
+        return (text + "\n").encode("utf-8", errors="backslashreplace")
+
+
+def report_schema() -> dict[str, Any]:
+    """The JSON Schema of `report.json`: one assessment, or a set of them."""
+    adapter: TypeAdapter[Assessment | AssessmentSet] = TypeAdapter(Assessment | AssessmentSet)
+    schema = adapter.json_schema(by_alias=True, mode="serialization")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "charpy report",
+        "description": "report.json of a charpy run: one assessment, or, of a run over several models, a set of them",
+        **schema,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(report_schema(), indent=2, sort_keys=True))

@@ -1,0 +1,253 @@
+"""What the HTML page shows of one model, worked out beforehand so that the templates only lay it out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from charpy.analysis.document import Assessment, AttackPart, SafePart, ThreatPart
+from charpy.reports.charts import NORM_NAMES, agreement_svg, curves_svg
+from charpy.reports.figures import duration, interval, number, percent
+from charpy.reports.images import Picture
+from charpy.threat import Norm
+
+CLASSES_SHOWN = 30
+"""A heat map of more classes than this shows only those that break most easily."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One key figure."""
+
+    title: str
+    value: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class NormRows:
+    """The rows of the dual table for one norm."""
+
+    norm: str
+    title: str
+    rows: tuple[tuple[ThreatPart, SafePart], ...]
+
+
+@dataclass(frozen=True)
+class Heat:
+    """The per-class map: columns `(norm, th)`, and per class its name and one `(broken, samples, share)` a column."""
+
+    columns: tuple[tuple[str, int], ...]
+    rows: tuple[tuple[str, tuple[tuple[int, int, float | None], ...]], ...]
+    hidden: int
+
+
+@dataclass(frozen=True)
+class AttackRow:
+    """One line of the attacks table: its levels in words, and its median cost as a share of the budget (0..1)."""
+
+    part: AttackPart
+    levels: str
+    share: float | None
+
+
+@dataclass(frozen=True)
+class ModelView:
+    """Everything that the page shows of one model."""
+
+    prefix: str
+    assessment: Assessment
+    cards: tuple[Card, ...]
+    norms: tuple[NormRows, ...]
+    curves: str
+    agreement: str
+    heat: Heat
+    gallery: tuple[tuple[str, tuple[Picture, ...]], ...]
+    attacks: tuple[AttackRow, ...]
+    metrics: tuple[str, ...]
+    facts: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    spec: str
+
+
+def model_view(prefix: str, assessment: Assessment, gallery: Mapping[str, Sequence[Picture]]) -> ModelView:
+    """The view of `assessment`; `prefix` keeps ids of several models on one page apart, `gallery` is by norm."""
+    return ModelView(
+        prefix=prefix,
+        assessment=assessment,
+        cards=tuple(_cards(assessment)),
+        norms=_norm_rows(assessment),
+        curves=curves_svg(assessment, f"{prefix}-curves"),
+        agreement=agreement_svg(assessment.agreement, f"{prefix}-agreement"),
+        heat=_heat(assessment),
+        gallery=tuple((NORM_NAMES[norm], tuple(items)) for norm, items in gallery.items()),
+        attacks=_attack_rows(assessment),
+        metrics=tuple(sorted({name for threat in assessment.threats for name in threat.metrics})),
+        facts=_facts(assessment),
+        spec=json.dumps(assessment.spec, indent=2, ensure_ascii=False, sort_keys=True),
+    )
+
+
+def _norm_rows(assessment: Assessment) -> tuple[NormRows, ...]:
+    safe = {(part.norm, part.th): part for part in assessment.safe}
+    return tuple(
+        NormRows(
+            norm,
+            NORM_NAMES[norm],
+            tuple((threat, safe[norm, threat.th]) for threat in assessment.threats if threat.norm == norm),
+        )
+        for norm in dict.fromkeys(threat.norm for threat in assessment.threats)
+    )
+
+
+def _cards(assessment: Assessment) -> list[Card]:
+    clean = assessment.clean
+    cards = [
+        Card(
+            "Clean accuracy",
+            percent(clean.value),
+            f"{clean.count} of {clean.total}; 95 % interval {interval(assessment.clean_interval)}",
+        )
+    ]
+    for group in _norm_rows(assessment):
+        first, last = group.rows[0][0], group.rows[-1][0]
+        shares = dict.fromkeys((percent(first.adversarial_accuracy), percent(last.adversarial_accuracy)))
+        reach = " to ".join(dict.fromkeys(_radius(group.norm, threat.th) for threat in (first, last)))
+        cards.append(
+            Card(f"Broken under {_short(group.norm)}", " to ".join(shares), f"of correctly classified, {reach}")
+        )
+    if assessment.minimal:
+        names = " and ".join(_short(part.norm) for part in assessment.minimal)
+        medians = " and ".join(number(part.median) for part in assessment.minimal)
+        cards.append(Card("Median smallest th", medians, f"{names}: half of the correctly classified break by then"))
+    if assessment.auc:
+        names = " and ".join(_short(part.norm) for part in assessment.auc)
+        first_part = assessment.auc[0]
+        detail = f"{names}: mean surviving share, th = {first_part.first} to {first_part.last}"
+        areas = " and ".join(percent(part.normalised) for part in assessment.auc)
+        cards.append(Card("Area under the curves", areas, detail))
+    if assessment.invalid.count:
+        cards.append(Card("Invalid samples", str(assessment.invalid.count), f"of {assessment.invalid.total}"))
+    rows, seconds = sum(a.rows for a in assessment.attacks), sum(a.seconds for a in assessment.attacks)
+    cards.append(Card("Queries", number(rows), f"model rows, in {duration(seconds)} of attacks"))
+    return cards
+
+
+def _radius(norm: str, th: int) -> str:
+    if norm == Norm.LINF:
+        return f"{th}/255"
+    return "1 pixel" if th == 1 else f"{th} pixels"
+
+
+def _short(norm: str) -> str:
+    return NORM_NAMES[norm].split(" ", 1)[0]
+
+
+def _heat(assessment: Assessment) -> Heat:
+    columns = tuple(dict.fromkeys((part.norm, part.th) for part in assessment.per_class))
+    if not any(part.samples for part in assessment.per_class):
+        return Heat(columns, (), 0)
+    cells = {(part.label, part.norm, part.th): part for part in assessment.per_class}
+    names = dict(sorted({part.label: part.name for part in assessment.per_class}.items()))
+    hits = dict.fromkeys(names, 0)
+    for part in assessment.per_class:
+        hits[part.label] += part.broken
+    shown = sorted(sorted(names, key=lambda label: (-hits[label], label))[:CLASSES_SHOWN])
+    rows = []
+    for label in shown:
+        parts = [cells[label, norm, th] for norm, th in columns]
+        rows.append((names[label], tuple((p.broken, p.samples, p.adversarial_accuracy) for p in parts)))
+    return Heat(columns, tuple(rows), len(names) - len(shown))
+
+
+def _attack_rows(assessment: Assessment) -> tuple[AttackRow, ...]:
+    searched = {part.norm for part in assessment.minimal}
+    rows = []
+    for part in assessment.attacks:
+        if part.norm not in searched:
+            median, budget = part.queries_to_success_median, part.budget
+            share = min(median / budget, 1.0) if median is not None and budget else None
+            rows.append(AttackRow(part, str(part.th), share))
+    for norm in dict.fromkeys(part.norm for part in assessment.attacks if part.norm in searched):
+        for name in dict.fromkeys(part.name for part in assessment.attacks if part.norm == norm):
+            parts = [part for part in assessment.attacks if (part.norm, part.name) == (norm, name)]
+            levels = f"{min(p.th for p in parts)} to {max(p.th for p in parts)}, searched"
+            rows.append(AttackRow(_summed(parts), levels, None))
+    return tuple(rows)
+
+
+def _summed(parts: Sequence[AttackPart]) -> AttackPart:
+    """The probes of a search over levels as one line; a median over levels would mean nothing."""
+    attacked, rows = sum(p.attacked for p in parts), sum(p.rows for p in parts)
+    seconds = sum(p.seconds for p in parts)
+    bare = sum(p.seconds / p.overhead for p in parts if p.overhead)
+    return parts[0].model_copy(
+        update={
+            "attacked": attacked,
+            "broken": sum(p.broken for p in parts),
+            "queries_mean": sum(p.queries_mean * p.attacked for p in parts) / attacked if attacked else 0.0,
+            "queries_max": max(p.queries_max for p in parts),
+            "queries_to_success_median": None,
+            "rows": rows,
+            "seconds": seconds,
+            "overhead": seconds / bare if bare else None,
+            "rejected_claims": sum(p.rejected_claims for p in parts),
+        }
+    )
+
+
+def _facts(assessment: Assessment) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """What was run, on what, with which seeds and versions: `(title, ((name, value), ...))`."""
+    model, dataset = assessment.model, assessment.dataset
+    attacks = {
+        f"{_short(part.norm)}: {part.name}": f"{part.kind}, {_listed(part.params) or 'default parameters'}"
+        for part in assessment.attacks
+    }
+    threats = {
+        f"{_short(t.norm)} threat": f"{t.goal}, at most {number(t.queries)} queries an attack and sample"
+        for t in assessment.threats
+    }
+    sections: dict[str, dict[str, Any]] = {
+        "Model": {
+            "name": model.name,
+            "kind": model.kind,
+            "gives": f"{model.output}; access: {model.access}",
+            "input (C, H, W)": " x ".join(map(str, model.input_shape)),
+            "classes": model.num_classes,
+            "defences": ", ".join(model.defenses) or "none",
+            "query engine": f"{model.engine}, {model.micro_batch} rows a batch",
+            **{f"fingerprint: {key}": value for key, value in model.fingerprint.items()},
+            **_numbered("note", model.notes),
+        },
+        "Data": {
+            "name": dataset.name,
+            "kind": dataset.kind,
+            "samples": f"{dataset.samples}, {dataset.unique} of them distinct",
+            "images (C, H, W)": " x ".join(map(str, dataset.shape)),
+            "grid": dataset.grid,
+            "fingerprint": dataset.fingerprint,
+            **_numbered("note", dataset.notes),
+        },
+        "Attacks": {"seed": assessment.seed, **threats, **attacks},
+        "Components": assessment.plugins,
+        "Environment": assessment.environment,
+    }
+    return tuple(
+        (title, tuple((str(key), str(value)) for key, value in facts.items())) for title, facts in sections.items()
+    )
+
+
+def _listed(params: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} = {value}" for key, value in sorted(params.items()))
+
+
+def _numbered(title: str, notes: Sequence[str]) -> dict[str, str]:
+    return {f"{title} {number}": note for number, note in enumerate(notes, 1)}
+
+
+def comparison(assessments: Sequence[Assessment]) -> tuple[tuple[str, int], ...]:
+    """The `(norm, th)` columns of the table that compares several models."""
+    order = list(Norm)
+    columns = {(threat.norm, threat.th) for assessment in assessments for threat in assessment.threats}
+    return tuple(sorted(columns, key=lambda column: (order.index(Norm(column[0])), column[1])))

@@ -1,0 +1,1 @@
+"""Ready-made classifiers: architectures, training recipes, and weights trained with them."""

@@ -1,0 +1,47 @@
+"""The card beside a weight file: what was trained on what, how, and how well it was measured to do."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from charpy.specs import Spec
+from charpy_models.recipes import Recipe
+
+
+class SplitCard(Spec):
+    """One split of a dataset, as it was used."""
+
+    params: dict[str, Any] = Field(description="parameters of the dataset, without the folder it was read from")
+    samples: int = Field(ge=1)
+    fingerprint: str = Field(description="SHA-256 of all images and labels, as the dataset gives it")
+
+
+class Accuracy(Spec):
+    """Clean accuracy, measured on the whole test split with the weights as they are stored."""
+
+    correct: int = Field(ge=0)
+    samples: int = Field(ge=1)
+    value: float = Field(ge=0, le=1, description="correct / samples")
+
+
+class Card(Spec):
+    """Everything that a reader of a weight file must know."""
+
+    schema_name: Literal["charpy.card/1"] = "charpy.card/1"
+    kind: str = Field(description="name in the zoo")
+    weights: str = Field(description="file name of the weights")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of that file")
+    bytes: int = Field(ge=1, description="of that file")
+    input_shape: tuple[int, int, int] = Field(description="(C, H, W) of one image, in [0, 1]")
+    num_classes: int = Field(ge=2)
+    parameters: int = Field(ge=1, description="trained numbers")
+    accuracy: Accuracy
+    train: SplitCard
+    test: SplitCard
+    recipe: Recipe
+    seed: int
+    threads: int = Field(ge=1, description="other thread counts add up in another order and give other weights")
+    command: str = Field(description="what makes these weights again")
+    versions: dict[str, str]

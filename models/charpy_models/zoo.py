@@ -1,0 +1,121 @@
+"""The ready-made classifiers: one class a kind, with weights that ship with the package."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import Any, ClassVar
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from charpy.errors import ModelError
+from charpy.interfaces.component import Params as BaseParams
+from charpy.interfaces.component import param
+from charpy.interfaces.model import Model, Output
+from charpy.specs import parse
+from charpy_models.card import Card
+from charpy_models.recipes import recipe_for
+from charpy_plugins.wrappers.devices import pick_device
+from charpy_plugins.wrappers.torch_module import TorchModel
+
+
+class ZooModel(TorchModel):
+    """A network of this package with the weights that its recipe gave.
+
+    Attributes:
+        kind: its name in the zoo, in the recipes and of its weight file.
+        input_shape: `(C, H, W)`.
+        num_classes: K.
+        card: what it was trained on, how, and its measured accuracy.
+    """
+
+    class Params(BaseParams):
+        """Where it computes."""
+
+        device: str = param("auto", description="auto (the GPU when there is one), cpu, cuda or cuda:N")
+
+    kind: ClassVar[str]
+
+    def __init__(self, params: Any = None) -> None:
+        Model.__init__(self, params)
+        self.card, state = read_weights(self.kind, weights_folder())
+        module = self.architecture()
+        module.load_state_dict(state, strict=True)
+        self._adopt(
+            module,
+            output=Output.LOGITS,
+            input_shape=self.input_shape,
+            num_classes=self.num_classes,
+            device=pick_device(self.params.device),
+            fingerprint={"weights": self.card.sha256, "architecture": self.card.recipe.architecture},
+        )
+
+    @classmethod
+    def architecture(cls) -> nn.Module:
+        """The network, untrained: logits `(N, num_classes)` of images `(N, *input_shape)` in [0, 1]."""
+        with torch.random.fork_rng(devices=[]):  # fresh weights must not advance the caller's generator
+            return recipe_for(cls.kind).build()
+
+    @classmethod
+    def accepts(cls, reference: str) -> Mapping[str, Any] | None:
+        """No parameters, for the kind's own name."""
+        return {} if reference == getattr(cls, "kind", None) else None
+
+
+class DigitsCNN(ZooModel):
+    """A small CNN for the 8x8 digits of scikit-learn: 38,282 parameters."""
+
+    kind = "digits-cnn"
+    input_shape = (1, 8, 8)
+    num_classes = 10
+
+
+class MnistLeNet(ZooModel):
+    """LeNet-5 for the 28x28 digits of MNIST: 61,706 parameters."""
+
+    kind = "mnist-lenet"
+    input_shape = (1, 28, 28)
+    num_classes = 10
+
+
+class Cifar10CNN(ZooModel):
+    """A plain CNN for the 32x32 colour images of CIFAR-10: 272,810 parameters."""
+
+    kind = "cifar10-cnn"
+    input_shape = (3, 32, 32)
+    num_classes = 10
+
+
+def weights_folder() -> Traversable:
+    """Where the weight files and their cards lie inside the installed package."""
+    return resources.files("charpy_models") / "weights"
+
+
+def read_weights(kind: str, folder: Traversable) -> tuple[Card, dict[str, torch.Tensor]]:
+    """The card and the state dict of a zoo kind.
+
+    Raises:
+        ModelError: a file is missing, or the weight file is not the one that the card was written for.
+    """
+    try:
+        card = parse(Card, json.loads((folder / f"{kind}.json").read_bytes()), where=f"{kind}.json")
+        content = (folder / card.weights).read_bytes()
+    except (FileNotFoundError, json.JSONDecodeError) as cause:
+        raise ModelError(
+            f"the weights of {kind!r} cannot be read", where=str(folder), found=cause, hint="reinstall charpy"
+        ) from None
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != card.sha256:
+        raise ModelError(
+            "the weight file was changed",
+            where=str(folder / card.weights),
+            found=f"SHA-256 {digest}",
+            expected=f"SHA-256 {card.sha256}, as its card says",
+            hint="reinstall charpy; load weights of your own as FILE.safetensors@" + kind,
+        )
+    return card, safetensors.torch.load(content)

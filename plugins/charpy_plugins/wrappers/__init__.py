@@ -1,0 +1,1 @@
+"""Built-in wrappers, one algorithm a file."""

@@ -1,0 +1,118 @@
+"""Digests by which a model is known again: of tensors, of source code, and of fitted Python objects."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+"""Where an object lies in memory: part of many a repr, of no identity."""
+
+_DEPTH = 100
+"""Objects nested deeper than this (a linked list, say) are cut off: by then they are told apart."""
+
+
+def of_file(path: Path) -> str:
+    """SHA-256 of the file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def of_tensors(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """SHA-256 of names, types, shapes and values, whatever the order in which they come."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(plain.numpy().data)
+    return digest.hexdigest()
+
+
+def of_module_state(module: torch.nn.Module) -> str:
+    """SHA-256 of all parameters and buffers, those that a state dict leaves out included."""
+    return of_tensors([*module.named_parameters(), *module.named_buffers()])
+
+
+def of_module_source(module: torch.nn.Module) -> str:
+    """SHA-256 of how the module is put together and of the source of every class in it that is not torch's own."""
+    kinds = {type(part) for part in module.modules()}
+    own = [kind for kind in kinds if kind.__module__.split(".", 1)[0] != "torch"]
+    structure = _ADDRESS.sub("", repr(module))
+    return hashlib.sha256("\n".join([structure, *sorted(source_of(kind) for kind in own)]).encode()).hexdigest()
+
+
+def source_of(thing: Any) -> str:
+    """The source text of a class or function; its qualified name where there is none (typed at a prompt, compiled)."""
+    try:
+        return inspect.getsource(thing)
+    except (OSError, TypeError):
+        return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
+
+
+def of_object(subject: Any) -> str:
+    """SHA-256 of a Python object by its value: arrays, numbers, texts, containers, and the state of anything else.
+
+    Unlike a pickle it does not depend on padding bytes inside structured arrays (the trees of scikit-learn have some),
+    and random generators, which change by being used, count by their type only.
+    """
+    digest = hashlib.sha256()
+    _add(digest, subject, {}, 0)
+    return digest.hexdigest()
+
+
+def _add(digest: Any, item: Any, seen: dict[int, tuple[int, Any]], depth: int) -> None:
+    """Add `item`; `seen` holds what was met before (and keeps it alive), so that cycles and shared parts end there."""
+    digest.update(f"<{type(item).__module__}.{type(item).__qualname__}>".encode())
+    if item is None or isinstance(item, bool | int | float | complex | str | bytes | np.generic):
+        digest.update(repr(item).encode())
+        return
+    if id(item) in seen:
+        digest.update(f"#{seen[id(item)][0]}".encode())
+        return
+    seen[id(item)] = (len(seen), item)
+    if isinstance(item, torch.Tensor):
+        digest.update(of_tensors([("", item)]).encode())
+    elif isinstance(item, np.ndarray) and not item.dtype.hasobject:
+        _add_array(digest, item)
+    elif depth < _DEPTH and not isinstance(item, np.random.RandomState | np.random.Generator):
+        for part in _parts(item):
+            _add(digest, part, seen, depth + 1)
+
+
+def _add_array(digest: Any, array: np.ndarray[Any, Any]) -> None:
+    digest.update(f"{array.dtype} {array.shape}".encode())
+    for field in array.dtype.names or ():
+        _add_array(digest, array[field])
+    if array.dtype.names is None:
+        digest.update(np.ascontiguousarray(array).tobytes())
+
+
+def _parts(item: Any) -> Iterable[Any]:
+    """What an object is made of."""
+    if isinstance(item, Mapping):
+        return [part for pair in item.items() for part in pair]
+    if isinstance(item, np.ndarray):
+        return [item.shape, *item.ravel().tolist()]
+    if isinstance(item, set | frozenset):
+        return sorted(item, key=repr)
+    if isinstance(item, list | tuple):
+        return item
+    if inspect.ismethod(item):
+        return [item.__func__, item.__self__]
+    if inspect.isroutine(item) or inspect.isclass(item) or inspect.ismodule(item):
+        closure = inspect.getclosurevars(item).nonlocals if inspect.isfunction(item) else {}
+        return [source_of(item), *closure.items()]
+    try:
+        # what pickle would write of it, which nothing is executed for but the object's own methods
+        reduced = item.__reduce_ex__(4)
+    except Exception:  # noqa: BLE001 - an object that refuses to be pickled still has a type
+        reduced = ()
+    state = list(reduced[:3]) + [list(rest) for rest in reduced[3:5] if rest is not None]
+    return [source_of(type(item)), *state] if isinstance(reduced, tuple) else [source_of(type(item)), reduced]

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from charpy.analysis.gallery import GalleryItem
+from charpy.analysis.summary import RunSummary
+from charpy.reports.charts import curve_points
+from charpy.reports.figures import duration, interval, number, percent, queries
+from charpy.reports.images import picture
+from charpy.reports.inert import visible
+
+
+def decoded(uri: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,")))))
+
+
+def item(original: np.ndarray, witness: np.ndarray, norm: str = "linf") -> GalleryItem:
+    return GalleryItem(0, "a", 0, "a", 1, "b", norm, 1, 1.0, 1.0, None, "x", original, witness)
+
+
+def test_curve_starts_at_the_clean_accuracy(summary: RunSummary) -> None:
+    points = {(p.norm, p.th): p.value for p in curve_points(summary.assessments[0])}
+    assert points["l0", 0] == points["linf", 0] == 7 / 8
+    assert points["l0", 1] == 6 / 8
+    assert points["linf", 10] == 4 / 8
+
+
+def test_pngs_hold_the_exact_pixels() -> None:
+    original = np.arange(48, dtype=np.uint8).reshape(3, 4, 4)
+    witness = original.copy()
+    witness[1, 2, 3] += 5
+    shown = picture(item(original, witness))
+    assert (decoded(shown.original).transpose(2, 0, 1) == original).all()
+    assert (decoded(shown.witness).transpose(2, 0, 1) == witness).all()
+
+
+@pytest.mark.parametrize(
+    ("step", "factor", "shown_as"), [(1, "127", 255), (-2, "63", 2), (100, "1", 228), (-200, "½", 28)]
+)
+def test_the_difference_is_magnified_as_stated(step: int, factor: str, shown_as: int) -> None:
+    original = np.full((1, 2, 2), 220 if step < 0 else 20, np.uint8)
+    witness = original.copy()
+    witness[0, 1, 0] = int(original[0, 1, 0]) + step
+    shown = picture(item(original, witness))
+    assert shown.factor == factor
+    assert decoded(shown.difference).tolist() == [[128, 128], [shown_as, 128]]
+
+
+def test_marks_stand_on_the_changed_pixels_of_l0_only() -> None:
+    original = np.zeros((3, 4, 6), np.uint8)
+    witness = original.copy()
+    witness[2, 3, 5] = 9  # one channel is enough
+    assert picture(item(original, witness, "l0")).marks == ((5.0, 3.0, 1.0),)
+    assert picture(item(original, witness, "linf")).marks == ()
+
+
+def test_marks_of_large_images_are_large_enough_to_see() -> None:
+    original = np.zeros((1, 220, 220), np.uint8)
+    witness = original.copy()
+    witness[0, 100, 50] = 255
+    ((x, y, side),) = picture(item(original, witness, "l0")).marks
+    assert side == 20
+    assert (x + side / 2, y + side / 2) == (50.5, 100.5)
+
+
+def test_images_off_the_grid_are_shown_to_the_nearest_255th() -> None:
+    original = np.full((1, 1, 1), 0.5, np.float32)
+    assert decoded(picture(item(original, original)).original).tolist() == [[128]]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain name_1.0", "plain name_1.0"),
+        ("Größe 猫 é", "Größe 猫 é"),
+        ("a\x1b[31mb", "a[U+001B][31mb"),
+        ("a\u202eb\u2069", "a[U+202E]b[U+2069]"),
+        ("zero\u200bwidth", "zero[U+200B]width"),
+        ("two\nlines\t", "two[U+000A]lines[U+0009]"),
+        ("line\u2028sep \ud800", "line[U+2028]sep [U+D800]"),
+    ],
+)
+def test_hidden_characters_become_visible(text: str, shown: str) -> None:
+    assert visible(text) == shown
+
+
+@given(st.text())
+def test_visible_text_has_no_control_character_left(text: str) -> None:
+    assert all(char.isprintable() or char.isspace() for char in visible(text))
+    assert "\n" not in visible(text)
+    assert visible("a\nb", keep="\n") == "a\nb"
+
+
+def test_figures_as_a_reader_meets_them() -> None:
+    assert percent(None) == "\u2013"
+    assert percent(0.5) == "50\u00a0%"
+    assert interval((0.0, 0.0365)) == "0 to 3.6\u00a0%"
+    assert interval(None) == "\u2013"
+    assert number(1234567.0) == "1\u202f234\u202f567"
+    assert number(2.50, 2) == "2.5"
+    assert number(3.0, 2) == "3"
+    assert queries(12.5) == "12.5"
+    assert queries(1200.5) == "1\u202f200"
+    assert [duration(s) for s in (0.25, 42, 125, 7500)] == ["0.25\u00a0s", "42\u00a0s", "2 min 5 s", "2 h 5 min"]

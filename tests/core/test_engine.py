@@ -1,0 +1,99 @@
+"""The query engine only takes a way that is the model."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from charpy.engine import FIXED_BATCH, QueryEngine, as_scores
+from charpy.interfaces.model import Output
+from charpy.testing.linear import LinearModel
+
+PROBE = torch.rand(8, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+
+
+class Offering(LinearModel):
+    """A slow linear model that offers other ways to compute itself."""
+
+    def __init__(self, ways, output=Output.LOGITS):
+        super().__init__(torch.tensor([[[4.0, -1.0], [0.5, 0.0]]]), -0.1, output)
+        self.ways = ways
+
+    def predict(self, images):
+        time.sleep(0.002)
+        return super().predict(images)
+
+    def forwards(self):
+        return self.ways
+
+
+def fast(images):
+    return LinearModel(torch.tensor([[[4.0, -1.0], [0.5, 0.0]]]), -0.1).predict(images)
+
+
+def test_takes_a_faster_way_that_agrees():
+    engine = QueryEngine.measure(Offering({"fast": lambda: fast}), Output.LOGITS, PROBE)
+    assert engine.chosen.name == "fast"
+    assert engine.chosen.seconds_per_row < engine.bare.seconds_per_row
+    assert torch.allclose(engine.answers(PROBE), fast(PROBE))
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [
+        (lambda: lambda images: fast(images) + 0.01, "disagrees with the model"),
+        (lambda: lambda images: fast(images)[:, :1], "another shape"),
+        (lambda: lambda images: fast(images) * torch.nan, "disagrees"),
+        (lambda: (_ for _ in ()).throw(RuntimeError("no such operator")), "no such operator"),
+    ],
+)
+def test_a_way_that_disagrees_or_fails_is_left_out_and_said(way, reason):
+    engine = QueryEngine.measure(Offering({"other": way}), Output.LOGITS, PROBE)
+    assert engine.chosen.name == "as given"
+    assert any("other not used" in note and reason in note for note in engine.notes)
+
+
+def test_a_slower_way_is_not_taken():
+    def slow(images):
+        time.sleep(0.01)
+        return fast(images)
+
+    assert QueryEngine.measure(Offering({"slow": lambda: slow}), Output.LOGITS, PROBE).chosen.name == "as given"
+
+
+def test_a_way_whose_bits_depend_on_the_batch_keeps_one_batch_size():
+    def wobbling(images):
+        return fast(images) + torch.arange(len(images))[:, None] * 1e-7
+
+    engine = QueryEngine.measure(Offering({"wobbling": lambda: wobbling}), Output.LOGITS, PROBE, batch_size=7)
+    assert engine.chosen.name == "wobbling"
+    assert engine.chosen.batch == FIXED_BATCH
+    assert any("place in the batch" in note for note in engine.notes)
+    assert engine.slack > 0, "a witness must be misclassified by more than the two ways differ"
+    steady = QueryEngine.measure(Offering({"fast": lambda: fast}), Output.LOGITS, PROBE, batch_size=7)
+    assert steady.chosen.batch == 7
+
+
+def test_a_labels_way_must_agree_on_every_label():
+    labels = lambda images: fast(images).argmax(1)  # noqa: E731
+    good = QueryEngine.measure(Offering({"good": lambda: labels}, Output.LABELS), Output.LABELS, PROBE)
+    bad = QueryEngine.measure(Offering({"bad": lambda: lambda i: 1 - labels(i)}, Output.LABELS), Output.LABELS, PROBE)
+    assert (good.chosen.name, bad.chosen.name) == ("good", "as given")
+
+
+def test_probabilities_become_their_logarithm():
+    scores = torch.tensor([[2.0, -1.0], [0.0, 0.0]])
+    assert torch.allclose(as_scores(scores.softmax(1), Output.PROBABILITIES).softmax(1), scores.softmax(1))
+    assert as_scores(torch.tensor([[1.0, 0.0]]), Output.PROBABILITIES).isfinite().all()
+
+
+def test_the_callers_images_and_thread_count_stay_as_they_are():
+    model = Offering({})
+    model.predict = lambda images: fast(images.mul_(2)).clone()
+    engine = QueryEngine.measure(model, Output.LOGITS, PROBE.clone())
+    kept, threads = PROBE.clone(), torch.get_num_threads()
+    engine.answers(kept)
+    assert torch.equal(kept, PROBE)
+    assert torch.get_num_threads() == threads

@@ -1,0 +1,330 @@
+"""Whole runs: what is written, what resumes, what is refused, and what no figure may hide."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from charpy.analysis.document import comparable
+from charpy.analysis.summary import RunSummary
+from charpy.arrays import ArrayDataset
+from charpy.errors import DataError, IdentityError, ModelError, SpecError
+from charpy.evaluator import evaluate
+from charpy.hookspecs import hookimpl
+from charpy.interfaces.attack import Attack, Family
+from charpy.outcome import Outcome
+from charpy.plugins import Registry
+from charpy.reports.json_report import JsonReport
+from charpy.runfile import RunFile
+from charpy.specs import AttackSpec, RunSpec, parse
+from charpy.subjects import Subject
+from charpy.testing.linear import LinearModel
+from charpy.threat import Access, Norm
+
+GENERATOR = torch.Generator().manual_seed(3)
+IMAGES = torch.randint(0, 256, (30, 1, 6, 5), generator=GENERATOR, dtype=torch.uint8)
+WEIGHT = torch.randn(1, 6, 5, generator=GENERATOR)
+MEDIAN = float((IMAGES / 255 * WEIGHT).flatten(1).sum(1).median())
+LABELS = ((IMAGES / 255 * WEIGHT).flatten(1).sum(1) > MEDIAN).long()
+
+
+def linear() -> LinearModel:
+    return LinearModel(WEIGHT, -MEDIAN)
+
+
+def spec_of(**fields) -> RunSpec:
+    threats = [
+        {"norm": "l0", "levels": [1, 3], "queries": 300},
+        {"norm": "linf", "levels": [3, 10], "queries": 300},
+    ]
+    base = {"data": {"kind": "arrays"}, "models": [{"reference": "linear"}], "threats": threats, "shard": 8}
+    return parse(RunSpec, {**base, **fields})
+
+
+def run(path: Path, spec: RunSpec | None = None, *, model=linear, images=IMAGES, labels=LABELS, **options) -> Path:
+    target = path / "run.charpy" if path.is_dir() else path
+    data = options.pop("dataset", None) or ArrayDataset(images.numpy(), labels.numpy())
+    evaluate(spec or spec_of(), target, subjects=[Subject("linear", "test", model)], dataset=data, **options)
+    return target
+
+
+def document(path: Path) -> dict:
+    with RunFile.open(path) as file:
+        return json.loads(JsonReport().render(RunSummary.of(file)))
+
+
+def registry_with(**attacks) -> Registry:
+    class Extra:
+        @hookimpl
+        def charpy_attacks(self):
+            return attacks
+
+    registry = Registry()
+    registry.add(Extra(), "extra")
+    return registry
+
+
+def battery(kind: str, norm: str = "l0", levels=(1,), queries=50) -> list[dict]:
+    return [{"norm": norm, "levels": list(levels), "battery": [{"kind": kind}], "queries": queries}]
+
+
+def test_counts_add_up_and_every_broken_sample_has_a_witness_at_its_level(tmp_path):
+    path = run(tmp_path)
+    report = document(path)
+    assert [(t["norm"], t["th"]) for t in report["threats"]] == [("l0", 1), ("l0", 3), ("linf", 3), ("linf", 10)]
+    for threat in report["threats"]:
+        assert sum(threat[o] for o in ("clean_error", "broken", "held", "proven", "invalid")) == threat["samples"] == 30
+    with RunFile.open(path) as file:
+        for threat in report["threats"]:
+            near = {s for s, _, d in file.witness_distances(0, threat["norm"]) if d <= threat["th"]}
+            assert len(near) == threat["broken"]
+    broken = [t["broken"] for t in report["threats"]]
+    assert broken[0] <= broken[1]
+    assert broken[2] <= broken[3]
+    assert broken[1] > 0
+
+
+def test_the_linear_models_exact_optimum_bounds_the_run(tmp_path):
+    model = linear()
+    with torch.no_grad():
+        exact = model.smallest_l0(IMAGES / 255).numpy()
+    with RunFile.open(run(tmp_path)) as file:
+        for sample, _, distance in file.witness_distances(0, "l0"):
+            assert distance >= exact[sample]
+
+
+def test_a_higher_level_only_attacks_what_still_stands_and_carry_false_attacks_all(tmp_path):
+    with RunFile.open(run(tmp_path / "a.charpy")) as file:
+        units = file.units(0)
+        first = sum(u["broken"] for u in units if (u["norm"], u["th"]) == ("l0", 1))
+        second = sum(u["attacked"] for u in units if (u["norm"], u["th"]) == ("l0", 3))
+        assert first > 0
+        assert second == 30 - first
+    with RunFile.open(run(tmp_path / "b.charpy", spec_of(carry=False))) as file:
+        assert sum(u["attacked"] for u in file.units(0) if (u["norm"], u["th"]) == ("l0", 3)) == 30
+
+
+def test_the_same_seed_gives_the_same_report_at_any_batch_size_and_another_seed_other_witnesses(tmp_path):
+    reports, images = [], []
+    for name, fields in {"a": {"batch_size": 32}, "b": {"batch_size": 256}, "c": {"seed": 1}}.items():
+        path = run(tmp_path / f"{name}.charpy", spec_of(**fields))
+        report = comparable(document(path))
+        report["spec"].pop("batch_size")
+        reports.append(report)
+        with RunFile.open(path) as file:
+            images.append([(w.norm, w.sample, w.image) for w in file.witnesses(0)])
+    assert reports[0] == reports[1]
+    assert images[0] == images[1]
+    assert images[0] != images[2]
+
+
+def test_an_interrupted_run_goes_on_where_it_stood_and_ends_the_same(tmp_path):
+    whole = run(tmp_path / "whole.charpy")
+
+    class Stop(Exception):
+        pass
+
+    def interrupt_after(units):
+        def listen(progress):
+            if progress.done >= units:
+                raise Stop
+
+        return listen
+
+    broken = tmp_path / "broken.charpy"
+    for units in (1, 3, 6, 9):
+        with pytest.raises(Stop):
+            run(broken, listen=interrupt_after(units))
+        with RunFile.open(broken) as file:
+            assert not file.meta("finished")
+    run(broken)
+    calls = []
+    run(broken, listen=calls.append)
+    assert not calls, "a finished run computes nothing"
+    with RunFile.open(whole) as a, RunFile.open(broken) as b:
+        rows = [[(k, n, r) for k, n, r in file.results(0)] for file in (a, b)]
+        assert sorted(rows[0], key=repr) == sorted(rows[1], key=repr)
+        assert list(a.witnesses(0)) == list(b.witnesses(0))
+    assert comparable(document(whole)) == comparable(document(broken))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"spec": {"seed": 5}}, r"spec\.seed: 0 -> 5"),
+        ({"model": lambda: LinearModel(WEIGHT, -MEDIAN - 0.01)}, r"model\.linear\.bias"),
+        ({"images": 255 - IMAGES}, r"data\.fingerprint"),
+    ],
+)
+def test_a_run_about_something_else_is_not_resumed(tmp_path, change, named):
+    run(tmp_path)
+    spec = spec_of(**change.pop("spec", {}))
+    with pytest.raises(IdentityError, match=named):
+        run(tmp_path, spec, **change)
+
+
+def test_clean_errors_are_never_attacked_and_never_counted_as_broken(tmp_path):
+    labels = LABELS.clone()
+    labels[:7] = 1 - labels[:7]
+    path = run(tmp_path, labels=labels)
+    report = document(path)
+    assert all(t["clean_error"] == 7 for t in report["threats"])
+    with RunFile.open(path) as file:
+        assert not {row.sample for _, _, row in file.results(0)} & set(range(7))
+
+
+class NaN(LinearModel):
+    """Answers NaN for images whose first pixel is bright."""
+
+    def predict(self, images):
+        scores = super().predict(images)
+        return torch.where(images[:, 0, 0, :1] > 0.7, torch.nan, scores)
+
+
+def test_row_22_nan_is_neither_robust_nor_broken_and_the_run_is_invalid(tmp_path):
+    report = document(run(tmp_path, model=lambda: NaN(WEIGHT, -MEDIAN)))
+    bright = int((IMAGES[:, 0, 0, 0] > 0.7 * 255).sum())
+    assert bright > 0
+    assert report["status"] == "invalid"
+    for threat in report["threats"]:
+        assert threat["invalid"] >= bright
+        assert threat["robust_accuracy"]["not_broken"] <= (30 - bright) / 30
+    assert "NaN" in report["status_reason"] or "no valid answer" in report["status_reason"]
+
+
+def test_row_22_nan_that_only_an_attack_meets_makes_the_sample_invalid(tmp_path):
+    dark = IMAGES.clone()
+    dark[:, 0, 0, 0] = 10
+    labels = ((dark / 255 * WEIGHT).flatten(1).sum(1) > MEDIAN).long()
+    path = run(tmp_path, model=lambda: NaN(WEIGHT, -MEDIAN), images=dark, labels=labels)
+    with RunFile.open(path) as file:
+        reasons = {row.reason for _, _, row in file.results(0) if row.outcome is Outcome.INVALID}
+    assert reasons == {"the model answered NaN or infinity"}
+
+
+class Raising(Attack):
+    """Breaks down."""
+
+    norms, access = frozenset(Norm), Access.LABELS
+
+    def run(self, task):
+        raise RuntimeError("out of ideas")
+
+
+class Exiting(Raising):
+    """Ends the process, or tries to."""
+
+    def run(self, task):
+        raise SystemExit(0)
+
+
+@pytest.mark.parametrize(("attack", "reason"), [(Raising, "RuntimeError: out of ideas"), (Exiting, "SystemExit")])
+def test_an_attack_that_breaks_down_costs_its_samples_validity_not_the_run(tmp_path, attack, reason):
+    spec = spec_of(threats=battery("bad"))
+    path = run(tmp_path, spec, registry=registry_with(bad=attack))
+    with RunFile.open(path) as file:
+        rows = [row for _, _, row in file.results(0)]
+    assert len(rows) == 30
+    assert all(row.outcome is Outcome.INVALID and reason in row.reason and "bad" in row.reason for row in rows)
+    assert document(path)["status"] == "invalid"
+
+
+class Minimising(Attack):
+    """Shows the oracle one witness of a known distance for every sample."""
+
+    norms, access, family = frozenset({Norm.L0}), Access.LABELS, Family.TARGET_OPTIMALITY
+
+    def run(self, task):
+        order = (task.images * 0 + 1).flatten(2).cumsum(2).view_as(task.images)
+        for pixels in (30, 20, 12):
+            flipped = torch.where(order <= pixels, 1 - task.images, task.images)
+            task.oracle.labels(flipped, torch.arange(len(task.images)))
+
+
+def test_an_attack_that_finds_its_own_radius_runs_once_and_fills_every_level(tmp_path):
+    registry = registry_with(minimising=Minimising)
+    spec = spec_of(threats=battery("minimising", levels=(10, 15, 25, 30)))
+    path = run(tmp_path, spec, registry=registry)
+    with RunFile.open(path) as file:
+        assert {unit["th"] for unit in file.units(0)} == {30}
+        near = np.array([d for _, _, d in file.witness_distances(0, "l0")])
+    report = document(path)
+    assert [t["broken"] for t in report["threats"]] == [int((near <= th).sum()) for th in (10, 15, 25, 30)]
+    assert report["threats"][0]["broken"] == 0 < report["threats"][-1]["broken"]
+
+
+def test_minimal_levels_are_searched_per_sample(tmp_path):
+    spec = spec_of(threats=[{"norm": "l0", "levels": "minimal", "queries": 400}])
+    path = run(tmp_path, spec)
+    exact = linear().smallest_l0(IMAGES / 255).numpy()
+    with RunFile.open(path) as file:
+        found = {}
+        for sample, _, distance in file.witness_distances(0, "l0"):
+            found[sample] = min(distance, found.get(sample, np.inf))
+        assert max(unit["th"] for unit in file.units(0)) <= 30, "an image of 30 pixels has no higher level"
+    possible = [i for i in range(30) if exact[i] <= 25]
+    assert all(i in found for i in possible)
+    excess = [found[i] - exact[i] for i in possible]
+    assert min(excess) >= 0
+    assert np.median(excess) <= 1
+
+
+class Stateful(LinearModel):
+    """Changes with every call, as batch normalisation in train mode does."""
+
+    def state_digest(self):
+        return str(self.rows // 200)
+
+
+def test_row_26_a_model_that_changes_itself_while_attacked_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="changed itself|changes itself|state"):
+        run(tmp_path, model=lambda: Stateful(WEIGHT, -MEDIAN))
+
+
+def test_refused_before_anything_is_written(tmp_path):
+    cases = [
+        (DataError, {"dataset": ArrayDataset(IMAGES.numpy(), (LABELS * 5).numpy())}),
+        (SpecError, {"spec": spec_of(threats=battery("few_pixel", levels=(31,)))}),
+        (ModelError, {"spec": spec_of(threats=battery("threshold"))}),
+    ]
+    for error, options in cases:
+        with pytest.raises((error, ModelError)):
+            run(tmp_path, **options)
+        assert not (tmp_path / "run.charpy").exists()
+
+
+def test_targeted_runs_draw_a_wrong_class_per_sample(tmp_path):
+    spec = spec_of(threats=[{"norm": "l0", "levels": [3], "goal": "targeted", "queries": 300}])
+    with RunFile.open(run(tmp_path, spec)) as file:
+        witnesses = list(file.witnesses(0))
+    assert witnesses
+    assert all(w.prediction == 1 - int(LABELS[w.sample]) for w in witnesses)
+
+
+def test_metrics_are_measured_by_the_judge_on_the_0_to_255_scale(tmp_path):
+    with RunFile.open(run(tmp_path)) as file:
+        for witness in file.witnesses(0, "linf"):
+            assert witness.metrics["linf"] == pytest.approx(witness.distance)
+            assert witness.metrics["l0_pixels"] >= 1
+            assert witness.metrics["l2"] <= witness.metrics["l1"] + 1e-3
+
+
+def test_attacks_with_their_own_budget_and_name(tmp_path):
+    steps = [
+        AttackSpec(kind="few_pixel", name="short", queries=20).model_dump(mode="json"),
+        AttackSpec(kind="few_pixel", name="long", params={"optimiser": "de", "fitness": "margin"}).model_dump(
+            mode="json"
+        ),
+    ]
+    spec = spec_of(threats=[{"norm": "l0", "levels": [1], "battery": steps, "queries": 300}])
+    with RunFile.open(run(tmp_path, spec)) as file:
+        units = file.units(0)
+    assert {u["attack"] for u in units} == {"short", "long"}
+    assert max(u["queries_max"] for u in units if u["attack"] == "short") <= 20
+    short = {u["shard"]: u for u in units if u["attack"] == "short"}
+    for unit in (u for u in units if u["attack"] == "long"):
+        assert unit["attacked"] == short[unit["shard"]]["attacked"] - short[unit["shard"]]["broken"]

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from charpy.errors import DataError
+from charpy.pixels import REAL_TOLERANCE, as_images, distances, inside, on_grid, pack, quantise, unpack
+from charpy.threat import Grid, Norm, ThreatModel
+
+SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=5)
+PIXELS = SHAPES.flatmap(lambda shape: hnp.arrays(np.uint8, shape))
+PAIRS = hnp.array_shapes(min_dims=4, max_dims=4, min_side=1, max_side=4).flatmap(
+    lambda shape: st.tuples(hnp.arrays(np.uint8, shape), hnp.arrays(np.uint8, shape))
+)
+quick = settings(deadline=None, max_examples=60)
+
+
+def brute(norm: Norm, a: np.ndarray, b: np.ndarray) -> list[float]:
+    """Distances by counting, one pixel after the other; 1/255 steps, pixels for L0."""
+    result = []
+    for x, y in zip(a.astype(int), b.astype(int), strict=True):
+        changed, total, squares, largest = 0, 0, 0, 0
+        for row in range(x.shape[1]):
+            for column in range(x.shape[2]):
+                steps = [abs(int(x[c, row, column]) - int(y[c, row, column])) for c in range(x.shape[0])]
+                changed += any(steps)
+                total += sum(steps)
+                squares += sum(step * step for step in steps)
+                largest = max(largest, *steps)
+        result.append({Norm.L0: changed, Norm.L1: total, Norm.L2: squares**0.5, Norm.LINF: largest}[norm])
+    return result
+
+
+@quick
+@given(PIXELS)
+def test_an_image_on_the_grid_survives_storing_and_every_conversion(pixels: np.ndarray) -> None:
+    image = torch.from_numpy(pixels)
+    shape = tuple(pixels.shape)
+    assert torch.equal(unpack(pack(image, Grid.EIGHT_BIT), shape, Grid.EIGHT_BIT), image)
+    assert torch.equal(unpack(pack(as_images(image), Grid.EIGHT_BIT), shape, Grid.EIGHT_BIT), image)
+    assert torch.equal(quantise(as_images(image)), image)
+    assert on_grid(as_images(image))
+
+
+@quick
+@given(SHAPES.flatmap(lambda shape: hnp.arrays(np.float32, shape, elements=st.floats(0, 1, width=32))))
+def test_an_image_off_the_grid_survives_storing_bit_for_bit(values: np.ndarray) -> None:
+    image = torch.from_numpy(values)
+    assert torch.equal(unpack(pack(image, Grid.NONE), tuple(values.shape), Grid.NONE), image)
+
+
+@quick
+@given(SHAPES.flatmap(lambda shape: hnp.arrays(np.float32, shape, elements=st.floats(0, 1, width=32))))
+def test_quantise_finds_the_nearest_grid_point(values: np.ndarray) -> None:
+    found = quantise(torch.from_numpy(values)).numpy().astype(float)
+    assert (np.abs(found - values.astype(float) * 255) <= 0.5 + 1e-4).all()
+
+
+def test_as_images_is_the_float_nearest_to_k_over_255() -> None:
+    found = as_images(torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)).flatten()
+    expected = np.array([np.float32(k / 255) for k in range(256)])
+    assert (found.numpy() == expected).all()
+
+
+@pytest.mark.parametrize("value", [0.5, 1 / 512, float("nan"), float("inf")])
+def test_on_grid_is_false_for_one_value_beside_the_grid(value: float) -> None:
+    images = torch.zeros(2, 1, 3, 3)
+    images[1, 0, 2, 2] = value
+    assert not on_grid(images)
+
+
+@pytest.mark.parametrize("grid", list(Grid))
+def test_a_stored_image_with_other_bytes_is_refused(grid: Grid) -> None:
+    shape = (3, 4, 4)
+    image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    data = pack(image, grid)
+    for damaged in (
+        b"",
+        b"no zlib",
+        data[:-1],
+        data[:-4],
+        data + b"x",
+        zlib.compress(b"\0" * 7),
+        zlib.compress(b"\0" * 10**6),
+    ):
+        with pytest.raises(DataError, match="stored image"):
+            unpack(damaged, shape, grid)
+    with pytest.raises(DataError, match="wrong size"):
+        unpack(data, (3, 4, 5), grid)
+
+
+@quick
+@given(PAIRS, st.sampled_from(list(Norm)))
+def test_distances_agree_with_counting(pair: tuple[np.ndarray, np.ndarray], norm: Norm) -> None:
+    a, b = (torch.from_numpy(part) for part in pair)
+    expected = brute(norm, *pair)
+    assert distances(norm, a, b).tolist() == pytest.approx(expected, rel=1e-12, abs=0)
+    assert distances(norm, as_images(a), as_images(b)).tolist() == pytest.approx(expected, rel=1e-5, abs=1e-4)
+    assert distances(norm, as_images(a), b).tolist() == pytest.approx(expected, rel=1e-5, abs=1e-4)
+    if norm is not Norm.L2:
+        assert distances(norm, a, b).tolist() == expected
+
+
+@pytest.mark.parametrize("norm", list(Norm))
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
+def test_distances_leave_their_arguments_alone(norm: Norm, dtype: torch.dtype) -> None:
+    a, b = torch.zeros(1, 1, 2, 2, dtype=dtype), torch.ones(1, 1, 2, 2, dtype=dtype)
+    distances(norm, a, b)
+    assert torch.equal(b, torch.ones_like(b))
+    assert torch.equal(a, torch.zeros_like(a))
+
+
+@quick
+@given(PAIRS, st.sampled_from([Norm.L0, Norm.LINF]), st.integers(0, 255))
+def test_inside_is_exact_on_the_grid(pair: tuple[np.ndarray, np.ndarray], norm: Norm, th: int) -> None:
+    threat = ThreatModel.at_level(norm, th)
+    expected = [distance <= th for distance in brute(norm, *pair)]
+    assert inside(threat, *(torch.from_numpy(part) for part in pair)).tolist() == expected
+
+
+@pytest.mark.parametrize("th", range(1, 128))
+def test_inside_at_the_very_boundary(th: int) -> None:
+    original = torch.full((1, 1, 12, 12), 64, dtype=torch.uint8)
+    at, beyond = original.clone(), original.clone()
+    at[0, 0, 3, 3] += th
+    beyond[0, 0, 3, 3] += th + 1
+    linf = ThreatModel.at_level(Norm.LINF, th)
+    assert inside(linf, original, at).item()
+    assert not inside(linf, original, beyond).item()
+    at, beyond = original.clone(), original.clone()
+    at.view(-1)[:th] = 0
+    beyond.view(-1)[: th + 1] = 0
+    l0 = ThreatModel.at_level(Norm.L0, th)
+    assert inside(l0, original, at).item()
+    assert not inside(l0, original, beyond).item()
+
+
+@pytest.mark.parametrize("steps", range(1, 256))
+def test_inside_at_the_boundary_of_l2(steps: int) -> None:
+    """A radius of sqrt(steps)/255: `steps` values changed by one step lie on the sphere, one more lies outside."""
+    original = torch.zeros((1, 1, 16, 16), dtype=torch.uint8)
+    at, beyond = original.clone(), original.clone()
+    at.view(-1)[:steps] = 1
+    beyond.view(-1)[: steps + 1] = 1
+    threat = ThreatModel(norm=Norm.L2, radius=steps**0.5 / 255)
+    assert inside(threat, original, at).item()
+    assert not inside(threat, original, beyond).item()
+
+
+@pytest.mark.parametrize("norm", [Norm.L1, Norm.L2, Norm.LINF])
+def test_off_the_grid_the_slack_is_the_stated_one(norm: Norm) -> None:
+    original = torch.full((1, 1, 2, 2), 0.25, dtype=torch.float64)
+    threat = ThreatModel(norm=norm, radius=0.125, grid=Grid.NONE)
+    for excess, allowed in ((0.0, True), (REAL_TOLERANCE / 2, True), (REAL_TOLERANCE * 2, False)):
+        image = original.clone()
+        image[0, 0, 0, 0] += 0.125 + excess
+        assert inside(threat, original, image).item() is allowed
+
+
+@quick
+@given(st.sampled_from(list(Norm)), st.integers(0, 17), st.sampled_from([float("nan"), float("inf"), -float("inf")]))
+def test_row_19_an_image_that_is_not_finite_is_never_inside(norm: Norm, place: int, value: float) -> None:
+    originals = torch.full((2, 2, 3, 3), 0.5)
+    images = originals.clone()
+    images[1].view(-1)[place] = value
+    threat = ThreatModel(norm=norm, radius=9999.0, grid=Grid.NONE)
+    assert inside(threat, originals, images).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("value", [-1e-6, 1.000001, -3.0, 255.0])
+@pytest.mark.parametrize("norm", list(Norm))
+def test_peer_defect_18_there_is_no_slack_outside_the_box(norm: Norm, value: float) -> None:
+    originals = torch.full((1, 1, 2, 2), 1.0 if value > 0 else 0.0)
+    images = originals.clone()
+    images[0, 0, 1, 1] = value
+    assert not inside(ThreatModel(norm=norm, radius=9999.0, grid=Grid.NONE), originals, images).item()

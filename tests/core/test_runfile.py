@@ -1,0 +1,95 @@
+"""The run file: whole units, refused strangers, named differences."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from charpy.errors import IdentityError, RunFileError
+from charpy.outcome import Outcome
+from charpy.runfile import ResultRow, RunFile, SampleRow, UnitKey, UnitRecord, WitnessRow
+
+KEY = UnitKey(0, "l0", 3, 0, 0)
+
+
+def record(key=KEY, witnesses=(WitnessRow(1, 2.0, 7, b"image", {"l2": 3.5}),)):
+    results = [ResultRow(1, Outcome.BROKEN, 40, 12), ResultRow(2, Outcome.HELD, 100)]
+    return UnitRecord(
+        key=key, attack="few", kind="few_pixel", rows=140, seconds=0.5, detail={"queries": 100}, results=results,
+        witnesses=list(witnesses), originals={1: b"original"}, rejected={2: "off the grid"},
+    )  # fmt: skip
+
+
+def test_what_is_written_is_what_is_read(tmp_path):
+    with RunFile.create(tmp_path / "run.charpy", {"seed": 1}, {"spec.seed": "1"}) as run:
+        run.write_samples(0, [SampleRow(1, "a", 3, 3, True), SampleRow(2, "b", 4, None, False)])
+        run.write_unit(record())
+    with RunFile.open(tmp_path / "run.charpy") as run:
+        assert run.spec == {"seed": 1}
+        assert run.finished() == {KEY}
+        assert run.samples(0)[1] == SampleRow(2, "b", 4, None, False)
+        (unit,) = run.units(0)
+        assert (unit["attacked"], unit["broken"], unit["held"], unit["rejected"]) == (2, 1, 1, 1)
+        assert (unit["queries_sum"], unit["queries_max"]) == (140, 100)
+        (witness,) = run.witnesses(0, "l0")
+        assert (witness.image, witness.metrics, witness.queries_to_success) == (b"image", {"l2": 3.5}, 12)
+        assert run.original(1) == b"original"
+        assert run.distances_of(KEY) == {1: 2.0}
+        assert run.rejected(0) == [{"norm": "l0", "th": 3, "attack": "few", "sample": 2, "reason": "off the grid"}]
+
+
+def test_a_unit_is_written_whole_or_not_at_all(tmp_path):
+    with RunFile.create(tmp_path / "run.charpy", {}, {}) as run:
+        twice = WitnessRow(1, 2.0, 7, b"image")
+        with pytest.raises(sqlite3.IntegrityError):
+            run.write_unit(record(witnesses=(twice, twice)))
+        assert run.finished() == set()
+        assert run.units(0) == []
+        run.write_unit(record())
+        with pytest.raises(sqlite3.IntegrityError):
+            run.write_unit(record())
+        assert len(run.units(0)) == 1
+
+
+def test_only_the_nearest_witness_of_each_sample_when_asked(tmp_path):
+    with RunFile.create(tmp_path / "run.charpy", {}, {}) as run:
+        run.write_unit(record())
+        run.write_unit(record(KEY._replace(th=5), (WitnessRow(1, 1.0, 8, b"nearer"),)))
+        assert [w.image for w in run.witnesses(0, smallest=True)] == [b"nearer"]
+        assert len(list(run.witnesses(0))) == 2
+        assert list(run.witnesses(0, "linf")) == []
+
+
+def test_a_changed_identity_is_refused_with_every_difference_named(tmp_path):
+    with RunFile.create(tmp_path / "run.charpy", {}, {"spec.seed": "1", "model.a.weights": "x"}) as run:
+        run.check_identity({"spec.seed": "1", "model.a.weights": "x"})
+        with pytest.raises(IdentityError, match=r"model\.a\.weights: x -> y; plugin\.attacks/z: \(none\) -> p 1"):
+            run.check_identity({"spec.seed": "1", "model.a.weights": "y", "plugin.attacks/z": "p 1"})
+
+
+def test_an_existing_file_is_never_overwritten(tmp_path):
+    RunFile.create(tmp_path / "run.charpy", {}, {}).close()
+    with pytest.raises(RunFileError, match="a file is there already"):
+        RunFile.create(tmp_path / "run.charpy", {}, {})
+
+
+def test_strangers_files_are_refused_and_left_alone(tmp_path):
+    text = tmp_path / "notes.charpy"
+    text.write_text("not a database")
+    other = tmp_path / "other.charpy"
+    with sqlite3.connect(other) as database:
+        database.execute("CREATE TABLE t (x)")
+    database.close()
+    newer = tmp_path / "newer.charpy"
+    RunFile.create(newer, {}, {}).close()
+    connection = sqlite3.connect(newer)
+    connection.execute("PRAGMA user_version = 999")
+    connection.close()
+    for path, message in ((text, "not a charpy run file"), (other, "another SQLite file"), (newer, "version 999")):
+        before = path.read_bytes()
+        with pytest.raises(RunFileError, match=message):
+            RunFile.open(path)
+        assert path.read_bytes() == before
+    with pytest.raises(RunFileError, match="no such run file"):
+        RunFile.open(tmp_path / "missing.charpy")

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from charpy.errors import SpecError
+from charpy.specs import ComponentSpec, RunSpec, ThreatSpec, parse, schema
+from charpy.threat import DEFAULT_LEVELS, Norm
+
+GOOD: dict[str, Any] = {"data": {"kind": "digits"}, "models": [{"reference": "digits-cnn"}]}
+
+
+def problems(**changes: Any) -> str:
+    with pytest.raises(SpecError) as caught:
+        parse(RunSpec, {**GOOD, **changes}, where="run.yaml")
+    assert caught.value.where == "run.yaml"
+    return caught.value.what
+
+
+def test_the_least_spec_assesses_both_norms_at_the_levels_of_the_paper() -> None:
+    spec = parse(RunSpec, GOOD)
+    assert [threat.norm for threat in spec.threats] == [Norm.L0, Norm.LINF]
+    assert all(threat.levels == DEFAULT_LEVELS for threat in spec.threats)
+
+
+def test_a_spec_survives_json() -> None:
+    spec = parse(RunSpec, {**GOOD, "threats": [{"norm": "l0", "levels": "minimal"}]})
+    assert parse(RunSpec, json.loads(spec.model_dump_json())) == spec
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"thraets": []}, "thraets: unknown field, did you mean 'threats'?"),
+        ({"data": {"kind": "digits", "smaples": 1}}, "data.smaples: unknown field, did you mean 'samples'?"),
+        ({"models": [{"referense": "a"}]}, "models.0.referense: unknown field, did you mean 'reference'?"),
+        ({"threats": [{"norm": "l0", "level": [1]}]}, "threats.0.level: unknown field, did you mean 'levels'?"),
+        ({"qqq": 1}, "qqq: unknown field"),
+    ],
+)
+def test_row_16_an_unknown_field_names_the_nearest_one(changes: dict[str, Any], says: str) -> None:
+    assert says in problems(**changes)
+
+
+@pytest.mark.parametrize("value", ["7", 7.5, True, None, [7], float("nan"), float("inf")])
+def test_row_15_only_a_whole_number_is_a_seed(value: Any) -> None:
+    problems(seed=value)
+
+
+@pytest.mark.parametrize("value", ["no", "false", 0, 1, None])
+def test_row_15_only_a_boolean_is_a_boolean(value: Any) -> None:
+    assert "carry" in problems(carry=value)
+
+
+@pytest.mark.parametrize(
+    ("threat", "says"),
+    [
+        ({"norm": "l0", "levels": [0]}, "levels [0] are outside 1..127"),
+        ({"norm": "l0", "levels": [-1, 5]}, "levels [-1] are outside"),
+        ({"norm": "linf", "levels": [128]}, "levels [128] are outside"),
+        ({"norm": "linf", "levels": []}, "at least one level"),
+        ({"norm": "linf", "levels": [3, 3]}, "twice"),
+        ({"norm": "linf", "queries": 0}, "threats.0.queries"),
+        ({"norm": "l2"}, "threats.0.norm"),
+    ],
+)
+def test_row_17_a_threat_without_sense_is_refused(threat: dict[str, Any], says: str) -> None:
+    assert says in problems(threats=[threat])
+
+
+def test_an_error_inside_a_field_is_not_reported_again_for_the_field() -> None:
+    assert problems(threats=[{"norm": "l0", "levels": [300]}]) == (
+        "threats.0.levels: levels [300] are outside 1..127 (found [300])"
+    )
+    assert problems(models=[{"name": "a"}]).startswith("models.0: give either `reference` or `kind`")
+    assert "models: " not in problems(models=[{"name": "a"}])
+
+
+def test_errors_of_different_fields_are_all_reported() -> None:
+    found = problems(seed=-1, shard=0, threats=[{"norm": "l9"}])
+    assert [part.split(":")[0] for part in found.split("; ")] == ["seed", "threats.0.norm", "shard"]
+
+
+def test_an_outer_error_of_its_own_is_reported() -> None:
+    assert problems(models=[]).startswith("models: Tuple should have at least 1 item")
+
+
+def test_names_and_norms_stand_once() -> None:
+    assert "distinct names" in problems(models=[{"reference": "a"}, {"reference": "a"}])
+    assert "each norm may stand once" in problems(threats=[{"norm": "l0"}, {"norm": "l0", "levels": [1]}])
+
+
+def test_levels_are_put_in_order() -> None:
+    assert parse(ThreatSpec, {"norm": "l0", "levels": [10, 1, 5]}).levels == (1, 5, 10)
+
+
+def test_the_schema_refuses_what_parse_refuses() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    validator = jsonschema.Draft202012Validator(schema())
+    validator.validate(GOOD)
+    for bad in ({**GOOD, "thraets": []}, {**GOOD, "seed": "7"}, {"data": {"kind": "digits"}}):
+        assert list(validator.iter_errors(bad))
+
+
+def test_specs_do_not_change() -> None:
+    spec = parse(ComponentSpec, {"kind": "a"})
+    with pytest.raises(ValueError, match="frozen"):
+        spec.kind = "b"  # type: ignore[misc]

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from charpy.errors import SpecError
+from charpy.threat import DEFAULT_LEVELS, FIRST_LEVEL, LAST_LEVEL, Goal, Grid, Norm, Number, ThreatModel, exact_number
+
+NUMBER = TypeAdapter(Number)
+
+
+@given(top=st.integers(0, 10**6), bottom=st.integers(1, 10**6))
+def test_row_15_a_fraction_becomes_the_float_nearest_to_it(top: int, bottom: int) -> None:
+    # Python's int / int is correctly rounded, independently of fractions.Fraction.
+    assert exact_number(f"{top}/{bottom}") == top / bottom
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("8/255", 8 / 255),
+        (" 8 / 255 ", 8 / 255),
+        ("1e-3", 1e-3),
+        ("0.03", 0.03),
+        ("-2", -2.0),
+        ("0", 0.0),
+        ("1E2", 100.0),
+    ],
+)
+def test_row_15_documented_ways_to_write_a_number(text: str, value: float) -> None:
+    assert NUMBER.validate_python(text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("010", "0777", "1_000", "0x10", "no", "yes", "", " ", "inf", "nan"),
+        *("8/0", "8/-255", "1/2/3", "1 0", ".5", "5.", "+5", "\N{ARABIC-INDIC DIGIT THREE}"),
+        *("1e999", "1e999999999", "9" * 5000),
+    ],
+)
+def test_row_15_every_other_text_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError, match="is not a number"):
+        NUMBER.validate_python(text)
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_row_15_a_boolean_is_no_number(flag: bool) -> None:
+    with pytest.raises(ValidationError, match="a number is needed"):
+        NUMBER.validate_python(flag)
+
+
+@pytest.mark.parametrize("norm", [Norm.L0, Norm.LINF])
+@pytest.mark.parametrize("th", range(FIRST_LEVEL, LAST_LEVEL + 1))
+def test_a_level_survives_the_way_to_a_radius_and_back(norm: Norm, th: int) -> None:
+    threat = ThreatModel.at_level(norm, th)
+    assert threat.th == th
+    exact = Fraction(th) if norm is Norm.L0 else Fraction(th, 255)
+    assert threat.radius == float(exact)
+
+
+def test_default_levels_are_those_of_the_dual_paper() -> None:
+    assert DEFAULT_LEVELS == (1, 3, 5, 10)
+
+
+def test_at_level_passes_the_rest_on() -> None:
+    threat = ThreatModel.at_level(Norm.LINF, 8, goal=Goal.TARGETED, queries=7, grid=Grid.NONE)
+    assert (threat.goal, threat.queries, threat.grid) == (Goal.TARGETED, 7, Grid.NONE)
+
+
+@pytest.mark.parametrize("norm", [Norm.L1, Norm.L2])
+def test_levels_exist_for_l0_and_linf_only(norm: Norm) -> None:
+    with pytest.raises(SpecError, match="give a radius instead"):
+        ThreatModel.at_level(norm, 1)
+
+
+@pytest.mark.parametrize(
+    "values", [{"radius": -1}, {"radius": "-1/255"}, {"radius": float("nan")}, {"radius": float("inf")}, {"queries": 0}]
+)
+def test_row_17_a_threat_without_sense_is_refused(values: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        ThreatModel.model_validate({"norm": "linf", "radius": 0.1, **values})
+
+
+def test_row_16_an_unknown_field_is_refused() -> None:
+    with pytest.raises(ValidationError, match="eps"):
+        ThreatModel.model_validate({"norm": "linf", "radius": 0.1, "eps": 0.1})

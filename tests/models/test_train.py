@@ -1,0 +1,71 @@
+"""`python -m charpy_models.train`, for one epoch on the embedded digits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+from cyclopts import ValidationError
+
+from charpy_models.architectures.digits_cnn import DigitsCNN
+from charpy_models.train import app, main
+from charpy_models.zoo import read_weights
+from charpy_plugins.datasets.digits import Digits
+
+
+def test_weights_and_card_of_one_epoch(tmp_path, capsys):
+    assert main("digits-cnn", out=tmp_path / "new", epochs=1, seed=5, threads=1) == 0
+    card, state = read_weights("digits-cnn", tmp_path / "new")
+    content = (tmp_path / "new" / "digits-cnn.safetensors").read_bytes()
+    assert (card.sha256, card.bytes) == (hashlib.sha256(content).hexdigest(), len(content))
+
+    train, test = Digits(Digits.Params(split="train")), Digits(Digits.Params(split="test"))
+    assert (card.train.samples, card.train.fingerprint) == (len(train), train.fingerprint())
+    assert (card.test.samples, card.test.fingerprint) == (len(test), test.fingerprint())
+
+    module = DigitsCNN().eval()
+    module.load_state_dict(state)
+    samples = test.read(range(len(test)))
+    correct = int((module(samples.images).argmax(1) == samples.labels).sum())
+    assert card.accuracy.correct == correct > len(test) // 2
+    assert card.accuracy.value == correct / len(test)
+    assert (card.seed, card.recipe.epochs, card.threads) == (5, 1, 1)
+    assert card.command == "python -m charpy_models.train digits-cnn --seed 5 --epochs 1 --threads 1"
+
+    printed = capsys.readouterr()
+    assert f"{card.accuracy.value:.2%}" in printed.out
+    assert "epoch 1/1" in printed.err
+
+
+def test_the_command_gives_the_same_bytes_and_another_seed_others(tmp_path):
+    for folder, seed in (("first", 0), ("again", 0), ("other", 1)):
+        main("digits-cnn", out=tmp_path / folder, epochs=1, seed=seed, threads=1)
+    first, again, other = (
+        [(tmp_path / folder / f"digits-cnn.{suffix}").read_bytes() for suffix in ("safetensors", "json")]
+        for folder in ("first", "again", "other")
+    )
+    assert first == again
+    assert first[0] != other[0]
+
+
+@pytest.mark.data
+def test_no_folder_of_the_machine_is_in_the_card(tmp_path, data_dir, monkeypatch):
+    monkeypatch.setattr("charpy_models.train.fit", lambda recipe, *_, **__: recipe.build().eval())
+    assert main("mnist-lenet", data_dir=str(data_dir), out=tmp_path, epochs=1, threads=1) == 0
+    text = (tmp_path / "mnist-lenet.json").read_text()
+    assert json.loads(text)["test"] == {**json.loads(text)["test"], "samples": 10_000, "params": {"split": "test"}}
+    assert str(data_dir) not in text
+    assert str(tmp_path) not in text
+
+
+def test_an_unknown_kind_is_a_usage_error(tmp_path, capsys):
+    assert main("digit-cnn", out=tmp_path) == 2
+    assert "did you mean digits-cnn" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["--epochs=0", "--seed=-1", "--threads=0"])
+def test_numbers_out_of_range_are_refused(option):
+    with pytest.raises(ValidationError):
+        app(["digits-cnn", option], exit_on_error=False, print_error=False)

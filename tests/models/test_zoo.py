@@ -1,0 +1,165 @@
+"""The zoo: its listing, its weights against their cards, and its measured accuracy."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from charpy.errors import ModelError
+from charpy.interfaces.model import Output
+from charpy.threat import Access
+from charpy_models import plugin
+from charpy_models.recipes import RECIPES
+from charpy_models.zoo import Cifar10CNN, DigitsCNN, MnistLeNet, read_weights, weights_folder
+from charpy_plugins.datasets.cifar10 import Cifar10
+from charpy_plugins.datasets.digits import Digits
+from charpy_plugins.datasets.mnist import Mnist
+
+ZOO = (DigitsCNN, MnistLeNet, Cifar10CNN)
+
+
+def measured(model, dataset) -> int:
+    """Correct answers of `model.predict` on the whole dataset."""
+    correct = 0
+    with torch.no_grad():
+        for start in range(0, len(dataset), 500):
+            samples = dataset.read(range(start, min(start + 500, len(dataset))))
+            correct += int((model.predict(samples.images).argmax(1) == samples.labels).sum())
+    return correct
+
+
+def check_against_card(model, dataset) -> None:
+    card = model.card
+    assert (card.test.samples, card.test.fingerprint) == (len(dataset), dataset.fingerprint())
+    assert (card.input_shape, card.num_classes) == (dataset.shape, len(dataset.class_names))
+    assert measured(model, dataset) == card.accuracy.correct
+    assert card.accuracy.value == card.accuracy.correct / card.accuracy.samples
+
+
+def test_listing_loads_no_torch():
+    code = "import sys, charpy_models.plugin as p; p.charpy_models(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_recipe_is_a_kind_of_the_zoo():
+    found = {}
+    for kind, target in plugin.charpy_models().items():
+        module, _, name = target.partition(":")
+        found[kind] = getattr(importlib.import_module(module), name)
+    assert found == {model.kind: model for model in ZOO}
+    assert set(found) == set(RECIPES)
+
+
+@pytest.mark.parametrize("zoo", ZOO)
+def test_the_shipped_weights_are_those_of_todays_recipe(zoo):
+    card, _ = read_weights(zoo.kind, weights_folder())
+    assert card.kind == zoo.kind
+    assert card.recipe == RECIPES[zoo.kind]
+    assert (card.input_shape, card.num_classes) == (zoo.input_shape, zoo.num_classes)
+    assert card.parameters == sum(parameter.numel() for parameter in zoo.architecture().parameters())
+
+
+def test_digits_accuracy_is_the_cards():
+    check_against_card(DigitsCNN(), Digits(Digits.Params(split="test")))
+
+
+def test_digits_model_has_seen_the_train_split_only():
+    train, test = Digits(Digits.Params(split="train")), Digits(Digits.Params(split="test"))
+    assert DigitsCNN().card.train.fingerprint == train.fingerprint()
+    ids = [set(split.read(range(len(split))).ids) for split in (train, test)]
+    assert not ids[0] & ids[1]
+
+
+@pytest.mark.data
+def test_mnist_accuracy_is_the_cards(data_dir):
+    check_against_card(MnistLeNet(), Mnist(Mnist.Params(split="test", data_dir=str(data_dir), download=False)))
+
+
+@pytest.mark.data
+def test_cifar10_accuracy_is_the_cards(data_dir):
+    check_against_card(Cifar10CNN(), Cifar10(Cifar10.Params(split="test", data_dir=str(data_dir), download=False)))
+
+
+@pytest.mark.parametrize(("zoo", "least"), [(DigitsCNN, 0.97), (MnistLeNet, 0.99), (Cifar10CNN, 0.74)])
+def test_accuracies_worth_shipping(zoo, least):
+    assert zoo().card.accuracy.value >= least
+
+
+def test_the_weights_are_small():
+    assert sum(len(file.read_bytes()) for file in weights_folder().iterdir()) < 3_000_000
+
+
+@pytest.mark.parametrize("zoo", ZOO)
+def test_contract_of_a_zoo_model(zoo):
+    model = zoo(zoo.Params(device="cpu"))
+    images = torch.rand(3, *zoo.input_shape, requires_grad=True)
+    scores = model.predict(images)
+    scores.sum().backward()
+    assert scores.shape == (3, zoo.num_classes)
+    assert bool(images.grad.abs().flatten(1).amax(1).gt(0).all())
+    assert (model.access, model.output, model.device.type) == (Access.GRADIENTS, Output.LOGITS, "cpu")
+    assert not model.module.training
+
+
+@pytest.mark.parametrize("zoo", ZOO)
+def test_identity_is_the_weight_file(zoo):
+    content = (weights_folder() / f"{zoo.kind}.safetensors").read_bytes()
+    fingerprint = zoo().fingerprint()
+    assert fingerprint["weights"] == hashlib.sha256(content).hexdigest()
+    assert fingerprint == zoo().fingerprint()
+
+
+def test_a_model_leaves_the_callers_generator_alone():
+    state = torch.get_rng_state()
+    DigitsCNN()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_references_and_parameters():
+    assert DigitsCNN.accepts("digits-cnn") == {}
+    assert DigitsCNN.accepts("mnist-lenet") is None
+    assert DigitsCNN.accepts("weights.safetensors@digits-cnn") is None
+    assert DigitsCNN.wrap(torch.nn.Identity()) is None
+    with pytest.raises(ValidationError):
+        DigitsCNN.Params(weights="other.safetensors")
+
+
+@pytest.fixture
+def copied(tmp_path) -> Path:
+    """A folder with the digits weights and their card."""
+    for name in ("digits-cnn.safetensors", "digits-cnn.json"):
+        (tmp_path / name).write_bytes((weights_folder() / name).read_bytes())
+    return tmp_path
+
+
+def test_a_changed_weight_file_is_refused_by_name(copied, monkeypatch):
+    monkeypatch.setattr("charpy_models.zoo.weights_folder", lambda: copied)
+    DigitsCNN()  # as it was, it loads from there
+    file = copied / "digits-cnn.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ModelError, match=r"digits-cnn\.safetensors.*changed"):
+        DigitsCNN()
+
+
+@pytest.mark.parametrize("name", ["digits-cnn.safetensors", "digits-cnn.json"])
+def test_a_missing_file_is_refused_by_name(copied, name):
+    (copied / name).unlink()
+    with pytest.raises(ModelError, match="digits-cnn"):
+        read_weights("digits-cnn", copied)
+
+
+def test_a_damaged_card_is_refused(copied):
+    card = json.loads((copied / "digits-cnn.json").read_text())
+    (copied / "digits-cnn.json").write_text(json.dumps(card)[:-5])
+    with pytest.raises(ModelError, match="digits-cnn"):
+        read_weights("digits-cnn", copied)

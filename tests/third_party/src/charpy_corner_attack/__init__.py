@@ -1,0 +1,1 @@
+"""Components for charpy by somebody else."""
