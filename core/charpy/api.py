@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +14,7 @@ from charpy.analysis.document import Assessment
 from charpy.analysis.summary import RunSummary
 from charpy.arrays import ArrayDataset
 from charpy.errors import ModelError, SpecError
-from charpy.evaluator import Progress, evaluate
+from charpy.evaluator import evaluate
 from charpy.interfaces.dataset import Dataset
 from charpy.interfaces.model import Model
 from charpy.plugins import registry
@@ -22,6 +24,7 @@ from charpy.runfile import RunFile
 from charpy.specs import DataSpec, ModelSpec, RunSpec, ThreatSpec, parse
 from charpy.subjects import Subject, subject_of, wrap_object
 from charpy.threat import DEFAULT_LEVELS, Grid
+from charpy.walk import Progress
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,9 +33,10 @@ if TYPE_CHECKING:
 class Result:
     """A finished assessment of one model, on top of its run file."""
 
-    def __init__(self, path: Path, keep: tempfile.TemporaryDirectory[str] | None = None) -> None:
+    def __init__(self, path: Path, *, temporary: bool = False) -> None:
         self.path = path
-        self._keep = keep
+        if temporary:  # the folder goes when the result goes
+            weakref.finalize(self, shutil.rmtree, path.parent, ignore_errors=True)
         with RunFile.open(path) as run:
             self.assessment: Assessment = RunSummary.of(run).assessments[0]
 
@@ -112,12 +116,16 @@ def assess(
         grid=Grid(grid) if grid else dataset.grid,
         batch_size=batch_size,
     )
-    keep = None if out is not None else tempfile.TemporaryDirectory(prefix="charpy-")
-    folder = Path(out) if out is not None else Path(keep.name if keep else ".")
+    folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="charpy-"))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "run.charpy"
-    evaluate(spec, path, subjects=[_subject(model, title)], dataset=dataset, listen=listen)
-    return Result(path, keep)
+    try:
+        evaluate(spec, path, subjects=[_subject(model, title)], dataset=dataset, listen=listen)
+    except BaseException:
+        if out is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return Result(path, temporary=out is None)
 
 
 def _subject(model: object, title: str) -> Subject:

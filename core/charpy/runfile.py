@@ -7,12 +7,12 @@ import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from charpy.errors import IdentityError, RunFileError
 from charpy.outcome import Outcome
+from charpy.records import ResultRow, SampleRow, UnitKey, UnitRecord, WitnessRow
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x43685079  # "ChPy": how a run file is told from any other SQLite file
@@ -37,78 +37,6 @@ CREATE INDEX witnesses_of_sample ON witnesses (model, norm, sample, distance);
 CREATE TABLE rejected (unit INTEGER NOT NULL REFERENCES units, sample INTEGER NOT NULL, reason TEXT NOT NULL,
     PRIMARY KEY (unit, sample)) WITHOUT ROWID;
 """
-
-
-class UnitKey(NamedTuple):
-    """What a unit of work is: one shard of samples through one (model, norm, level, attack).
-
-    `model` is the index in the spec, `step` the index in the battery, `round` the probe of a minimal-level search
-    (0 otherwise).
-    """
-
-    model: int
-    norm: str
-    th: int
-    step: int
-    shard: int
-    round: int = 0
-
-
-@dataclass(frozen=True)
-class SampleRow:
-    """One sample as the model sees it unperturbed; `prediction` is None where the model gave no valid answer."""
-
-    sample: int
-    id: str
-    label: int
-    prediction: int | None
-    valid: bool
-
-
-@dataclass(frozen=True)
-class ResultRow:
-    """How one sample came out of one unit; `reason` says why it is invalid."""
-
-    sample: int
-    outcome: Outcome
-    queries: int
-    queries_to_success: int | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class WitnessRow:
-    """A confirmed adversarial image: stored bytes, exact distance (pixels, or 1/255 steps), metric values."""
-
-    sample: int
-    distance: float
-    prediction: int
-    image: bytes
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    norm: str = ""
-    th: int = 0
-    attack: str = ""
-    queries_to_success: int | None = None
-
-
-@dataclass(frozen=True)
-class UnitRecord:
-    """Everything that one unit found; written in one transaction.
-
-    `originals` are the stored bytes of the samples that have a witness; `rejected` maps a sample to the judge's
-    reason for refusing an image that the attack claimed.
-    """
-
-    key: UnitKey
-    attack: str
-    kind: str
-    rows: int
-    seconds: float
-    detail: Mapping[str, Any]
-    results: Sequence[ResultRow]
-    witnesses: Sequence[WitnessRow] = ()
-    originals: Mapping[int, bytes] = field(default_factory=dict)
-    rejected: Mapping[int, str] = field(default_factory=dict)
 
 
 class RunFile:

@@ -18,7 +18,7 @@ from charpy.oracle import Candidates, Oracle
 from charpy.outcome import Outcome
 from charpy.pixels import pack
 from charpy.random import Random, sample_keys
-from charpy.runfile import ResultRow, UnitKey, UnitRecord, WitnessRow
+from charpy.records import ResultRow, UnitKey, UnitRecord, WitnessRow
 from charpy.subjects import PlannedAttack
 from charpy.threads import threads
 from charpy.threat import Goal, ThreatModel

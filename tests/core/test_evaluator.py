@@ -16,6 +16,7 @@ from charpy.errors import DataError, IdentityError, ModelError, SpecError
 from charpy.evaluator import evaluate
 from charpy.hookspecs import hookimpl
 from charpy.interfaces.attack import Attack, Family
+from charpy.interfaces.model import Output
 from charpy.outcome import Outcome
 from charpy.plugins import Registry
 from charpy.reports.json_report import JsonReport
@@ -125,19 +126,19 @@ def test_the_same_seed_gives_the_same_report_at_any_batch_size_and_another_seed_
 def test_an_interrupted_run_goes_on_where_it_stood_and_ends_the_same(tmp_path):
     whole = run(tmp_path / "whole.charpy")
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def interrupt_after(units):
         def listen(progress):
             if progress.done >= units:
-                raise Stop
+                raise StopError
 
         return listen
 
     broken = tmp_path / "broken.charpy"
     for units in (1, 3, 6, 9):
-        with pytest.raises(Stop):
+        with pytest.raises(StopError):
             run(broken, listen=interrupt_after(units))
         with RunFile.open(broken) as file:
             assert not file.meta("finished")
@@ -281,20 +282,25 @@ class Stateful(LinearModel):
 
 
 def test_row_26_a_model_that_changes_itself_while_attacked_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="changed itself|changes itself|state"):
+    with pytest.raises(ModelError, match="the model changed itself"):
         run(tmp_path, model=lambda: Stateful(WEIGHT, -MEDIAN))
 
 
-def test_refused_before_anything_is_written(tmp_path):
-    cases = [
-        (DataError, {"dataset": ArrayDataset(IMAGES.numpy(), (LABELS * 5).numpy())}),
+@pytest.mark.parametrize(
+    ("error", "options"),
+    [
+        (DataError, {"labels": LABELS * 5}),
         (SpecError, {"spec": spec_of(threats=battery("few_pixel", levels=(31,)))}),
         (ModelError, {"spec": spec_of(threats=battery("threshold"))}),
-    ]
-    for error, options in cases:
-        with pytest.raises((error, ModelError)):
-            run(tmp_path, **options)
-        assert not (tmp_path / "run.charpy").exists()
+        (DataError, {"spec": spec_of(data={"kind": "arrays", "samples": 31})}),
+        (ModelError, {"model": lambda: LinearModel(WEIGHT, -MEDIAN, Output.LABELS)}),
+    ],
+    ids=["more classes than the model", "more pixels than the image", "wrong norm", "too few samples", "no scores"],
+)
+def test_refused_before_anything_is_written(tmp_path, error, options):
+    with pytest.raises(error):
+        run(tmp_path, **options)
+    assert not (tmp_path / "run.charpy").exists()
 
 
 def test_targeted_runs_draw_a_wrong_class_per_sample(tmp_path):
@@ -308,7 +314,7 @@ def test_targeted_runs_draw_a_wrong_class_per_sample(tmp_path):
 def test_metrics_are_measured_by_the_judge_on_the_0_to_255_scale(tmp_path):
     with RunFile.open(run(tmp_path)) as file:
         for witness in file.witnesses(0, "linf"):
-            assert witness.metrics["linf"] == pytest.approx(witness.distance)
+            assert witness.metrics["linf"] == pytest.approx(witness.distance, abs=1e-4)
             assert witness.metrics["l0_pixels"] >= 1
             assert witness.metrics["l2"] <= witness.metrics["l1"] + 1e-3
 

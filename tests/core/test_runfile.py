@@ -8,12 +8,16 @@ import pytest
 
 from charpy.errors import IdentityError, RunFileError
 from charpy.outcome import Outcome
-from charpy.runfile import ResultRow, RunFile, SampleRow, UnitKey, UnitRecord, WitnessRow
+from charpy.records import ResultRow, SampleRow, UnitKey, UnitRecord, WitnessRow
+from charpy.runfile import RunFile
 
 KEY = UnitKey(0, "l0", 3, 0, 0)
 
 
-def record(key=KEY, witnesses=(WitnessRow(1, 2.0, 7, b"image", {"l2": 3.5}),)):
+NEAR = WitnessRow(1, 2.0, 7, b"image", {"l2": 3.5})
+
+
+def record(key=KEY, witnesses=(NEAR,)):
     results = [ResultRow(1, Outcome.BROKEN, 40, 12), ResultRow(2, Outcome.HELD, 100)]
     return UnitRecord(
         key=key, attack="few", kind="few_pixel", rows=140, seconds=0.5, detail={"queries": 100}, results=results,

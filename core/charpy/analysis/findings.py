@@ -15,7 +15,8 @@ import numpy as np
 from charpy.analysis.levels import LevelCosts
 from charpy.analysis.outcomes import DISTANCE_TOLERANCE, Bools, Evidence, Ints
 from charpy.outcome import Outcome
-from charpy.runfile import RunFile, SampleRow, WitnessRow
+from charpy.records import SampleRow, WitnessRow
+from charpy.runfile import RunFile
 from charpy.specs import RunSpec, ThreatSpec
 from charpy.threat import DEFAULT_LEVELS, FIRST_LEVEL, LAST_LEVEL
 

@@ -14,7 +14,8 @@ from charpy.analysis.findings import Population
 from charpy.analysis.outcomes import DISTANCE_TOLERANCE
 from charpy.analysis.per_class import class_name
 from charpy.pixels import distances, unpack
-from charpy.runfile import RunFile, WitnessRow
+from charpy.records import WitnessRow
+from charpy.runfile import RunFile
 from charpy.threat import Grid, Norm
 
 

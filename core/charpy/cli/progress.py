@@ -13,7 +13,7 @@ from charpy.reports.inert import visible
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from charpy.evaluator import Progress
+    from charpy.walk import Progress
 
 REDRAW_SECONDS = 0.1
 

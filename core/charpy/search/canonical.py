@@ -13,7 +13,7 @@ import torch
 from charpy.interfaces.attack import Task
 from charpy.search.box import Box
 from charpy.search.differential_evolution import default_population
-from charpy.search.evolve import Encoding, EvolutionParams, evaluate
+from charpy.search.encoding import Encoding, EvolutionParams, evaluate
 
 
 def pycma(task: Task, encoding: Encoding, params: EvolutionParams) -> None:

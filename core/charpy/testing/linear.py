@@ -13,7 +13,7 @@ from charpy.threat import Access
 class LinearModel(Model):
     """Two classes, scores `(0, w . x + b)`: class 1 where `w . x + b > 0`.
 
-    Ignoring the box, the nearest image of the other class is at Linf |w . x + b| / ||w||_1 and L2 |w . x + b| / ||w||_2;
+    Ignoring the box, the boundary is at Linf |w . x + b| / ||w||_1 and at L2 |w . x + b| / ||w||_2;
     inside the box, k free pixels change `w . x` by at most the sum of the k largest pixel gains (`pixel_gains`).
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 from charpy.interfaces.attack import Battery, Step
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
-from charpy.search.evolve import DUAL, OptimiserName
+from charpy.search.encoding import DUAL, OptimiserName
 from charpy.threat import Access, Norm
 
 
@@ -23,7 +23,7 @@ class Standard(Battery):
     def steps(self, norm: Norm, access: Access) -> Sequence[Step]:
         """One attack per norm; none for a model that gives labels only."""
         few_pixel = {"optimiser": "de", "fitness": "margin", "population": 40, "patience": 15}
-        threshold = {"optimiser": "cma-es", "fitness": "margin", "population": 12}
+        threshold = {"optimiser": "cma-es", "fitness": "margin", "population": 16}
         return _by_norm(norm, access, few_pixel, threshold)
 
 

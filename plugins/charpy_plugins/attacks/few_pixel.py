@@ -8,7 +8,8 @@ from charpy.interfaces.attack import Attack, Family, Task
 from charpy.interfaces.component import param
 from charpy.pixels import quantise
 from charpy.search.box import Box
-from charpy.search.evolve import DUAL, EvolutionParams, evolve
+from charpy.search.encoding import DUAL, EvolutionParams
+from charpy.search.evolve import evolve
 from charpy.threat import Access, Norm
 
 

@@ -125,7 +125,9 @@ class CallableModel(Model):
         kind = Output.LABELS if answer.ndim == 1 and not answer.is_floating_point() else Output.LOGITS
         if not self._output_known:
             self._learn(answer, kind)
-        if (kind is Output.LABELS) is not (self.output is Output.LABELS) or answer.ndim > 2:
+        if (kind is Output.LABELS) is not (self.output is Output.LABELS) or (
+            kind is Output.LOGITS and answer.ndim != 2
+        ):
             raise self._wrong_form(answer, images)
         if kind is not Output.LABELS:
             self.num_classes = self.num_classes or answer.shape[1]

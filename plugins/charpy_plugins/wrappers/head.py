@@ -38,7 +38,7 @@ class Head:
         self._classes: NDArray[Any] = np.empty(0, dtype=np.int64)
         self._scorer: str | None = None
         self._checked = False
-        if hasattr(head, "predict"):
+        if hasattr(head, "predict") and not isinstance(head, type):
             self.output = self._estimator(output)
         elif callable(head) and not isinstance(head, type | torch.nn.Module):
             # found out from the first answer

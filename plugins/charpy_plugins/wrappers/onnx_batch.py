@@ -1,4 +1,4 @@
-"""An ONNX graph made for one batch size, rewritten for any."""
+"""The batch axis of ONNX graphs: read as its exporter meant it, and freed where it was made for one size."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ from typing import Any
 
 import onnx
 from onnx import numpy_helper
+
+
+def free_unset_axes(proto: Any) -> None:
+    """Make every axis of the inputs and outputs free that some exporter gave the size 0 or -1 to say so."""
+    for port in (*proto.graph.input, *proto.graph.output):
+        for number, dim in enumerate(port.type.tensor_type.shape.dim):
+            if dim.HasField("dim_value") and dim.dim_value <= 0:
+                dim.dim_param = f"free_{number}"
 
 
 def free_batch_axis(proto: Any, input_name: str, batch: int) -> bytes:

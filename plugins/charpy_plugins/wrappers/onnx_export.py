@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import logging
 import tempfile
@@ -54,7 +55,7 @@ def export_onnx(
     its name only after it has passed.
 
     Args:
-        module: the module; it is put in eval mode while it is exported.
+        module: the module; a copy of it in eval mode is exported.
         input_shape: `(C, H, W)`.
         path: where to write.
         opset: ONNX operator set.
@@ -67,6 +68,7 @@ def export_onnx(
     """
     import onnx
 
+    module = copy.deepcopy(module).eval()
     data, exporter = _export(module, input_shape, opset)
     onnx.checker.check_model(onnx.load_model_from_string(data), full_check=True)
     probe = torch.rand((images, *input_shape), generator=torch.Generator().manual_seed(seed))

@@ -15,7 +15,7 @@ from charpy.interfaces.component import param
 from charpy.interfaces.model import Model, Output
 from charpy.threat import Access, Number
 from charpy_plugins.wrappers.devices import pick_device
-from charpy_plugins.wrappers.onnx_batch import free_batch_axis
+from charpy_plugins.wrappers.onnx_batch import free_batch_axis, free_unset_axes
 from charpy_plugins.wrappers.onnx_guard import inspect
 from charpy_plugins.wrappers.onnx_layout import Layout, input_form
 from charpy_plugins.wrappers.onnx_output import answer_of, choose_output, kind_of_output, num_classes_of
@@ -81,6 +81,7 @@ class OnnxModel(Model):
         path = Path(params.path)
         inspected = inspect(path)
         self._proto = inspected.proto
+        free_unset_axes(self._proto)
         self._seconds = params.run_seconds if inspected.loops else None
         self._session = Session(inspected.data, pick_device(params.device), where=params.path, seconds=self._seconds)
         self.notes = list(self._session.notes)

@@ -251,7 +251,9 @@ def _read_beside(folder: Path, location: str, name: str, where: str) -> bytes:
     if reason:
         raise _refused_location(reason, location, name, where)
     try:
-        descriptor = os.open(folder / location, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        # non-blocking: opening a named pipe would otherwise wait for a writer for ever
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        descriptor = os.open(folder / location, flags)
     except OSError as cause:
         raise ModelError(
             "a file of weights is missing",
@@ -259,10 +261,11 @@ def _read_beside(folder: Path, location: str, name: str, where: str) -> bytes:
             found=f"{location!r} of tensor {name!r}: {cause.strerror}",
             hint="keep the .onnx file and its weight files in one folder",
         ) from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise _refused_location("is no regular file", location, name, where)
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise _refused_location("is no regular file", location, name, where)
         if status.st_nlink > 1:
             raise _refused_location("has another name somewhere (a hard link)", location, name, where)
         if status.st_size > MAX_BYTES:

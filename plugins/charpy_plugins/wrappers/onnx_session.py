@@ -33,9 +33,8 @@ class Port:
 
     @classmethod
     def of(cls, argument: Any) -> Port:
-        """From ONNX Runtime's description; a size of 0 or below is an exporter's way to say free."""
-        sizes = argument.shape or ()
-        shape = tuple(size if isinstance(size, int) and size > 0 else None for size in sizes)
+        """From ONNX Runtime's description, in which a free size is a name or None."""
+        shape = tuple(size if isinstance(size, int) else None for size in argument.shape or ())
         return cls(argument.name, argument.type, shape)
 
     def __str__(self) -> str:
@@ -104,23 +103,24 @@ class Session:
             ) from None
 
     def _run_bound(self, name: str, batch: torch.Tensor, output: Port, options: Any) -> torch.Tensor:
-        """Through IOBinding on torch's own GPU memory: no copy between host and device."""
+        """Through IOBinding on torch's own memory: on a GPU nothing is copied between host and device."""
         batch = batch.detach().to(self.device).contiguous()
         kind, rows = np.dtype(str(batch.dtype).removeprefix("torch.")), len(batch)
-        index = self.device.index or 0
+        place, index = self.device.type, self.device.index or 0
         binding = self._session.io_binding()
-        binding.bind_input(name, "cuda", index, kind, tuple(batch.shape), batch.data_ptr())
+        binding.bind_input(name, place, index, kind, tuple(batch.shape), batch.data_ptr())
         known = None not in output.shape[1:] and output.shape[:1] in ((rows,), (None,))
         answer = None
         if known:
             dtype, element = DTYPES[output.type]
             shape = (rows, *(size for size in output.shape[1:] if size is not None))
             answer = torch.empty(shape, dtype=dtype, device=self.device)
-            binding.bind_output(output.name, "cuda", index, element, shape, answer.data_ptr())
+            binding.bind_output(output.name, place, index, element, shape, answer.data_ptr())
         else:
             binding.bind_output(output.name)
-        # ONNX Runtime has a stream of its own: torch must have finished writing the batch
-        torch.cuda.current_stream(self.device).synchronize()
+        if place == "cuda":
+            # ONNX Runtime has a stream of its own: torch must have finished writing the batch
+            torch.cuda.current_stream(self.device).synchronize()
         self._session.run_with_iobinding(binding, options)
         if answer is not None:
             return answer

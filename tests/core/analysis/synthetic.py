@@ -11,7 +11,8 @@ import torch
 
 from charpy.outcome import Outcome
 from charpy.pixels import pack
-from charpy.runfile import ResultRow, RunFile, SampleRow, UnitKey, UnitRecord, WitnessRow
+from charpy.records import ResultRow, SampleRow, UnitKey, UnitRecord, WitnessRow
+from charpy.runfile import RunFile
 from charpy.threat import Grid
 
 LEVELS = (1, 3, 5, 10)

@@ -40,3 +40,24 @@ def test_what_it_refuses(charpy, finished, tmp_path):
         assert "Traceback" not in done.err
     assert not (tmp_path / "nowhere.charpy").exists()
     assert (tmp_path / "not.charpy").read_text().startswith("not a run file")
+
+
+LINES = """
+    from charpy.interfaces.report import Report
+
+    class Lines(Report):
+        "One line a model."
+        suffix = ".lines"
+        def render(self, run):
+            return "; ".join(f"{part.model.name}: {part.status}" for part in run.assessments).encode()
+
+    def charpy_reports():
+        return {"lines": Lines}
+"""
+
+
+def test_a_format_of_a_stranger(stranger, program, finished, tmp_path):
+    stranger("lines", LINES)
+    done = program("report", finished, "--format", "lines", "--out", "out")
+    assert done.code == 0, done.err
+    assert (tmp_path / "out" / "report.lines").read_text() == "digits-cnn: valid"

@@ -55,7 +55,8 @@ def pycma_evaluations(function, dimension, bounds, start, sigma0, target, *, sep
     for trial in range(trials):
         draw = np.random.default_rng(trial)
         options = {
-            "bounds": list(bounds), "verbose": -9, "seed": math.nan, "randn": lambda *n, draw=draw: draw.standard_normal(n),
+            "bounds": list(bounds), "verbose": -9, "seed": math.nan,
+            "randn": lambda *n, draw=draw: draw.standard_normal(n),
             "CMA_diagonal": separable, "tolfun": 0, "tolx": 0, "tolfunhist": 0, "tolstagnation": 10**9,
             "tolflatfitness": 10**9,
         }  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-import torch
 
 from charpy.engine import QueryEngine, Way
 from charpy.interfaces.attack import Task

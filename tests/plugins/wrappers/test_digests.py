@@ -1,0 +1,108 @@
+"""Digests: equal values give equal digests, in another process too; a changed value, type or name another one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from sklearn.tree import DecisionTreeClassifier
+
+from charpy_plugins.wrappers import digests
+
+
+class Thing:
+    def __init__(self, **values):
+        self.__dict__.update(values)
+
+
+def test_tensors_by_name_type_shape_and_value():
+    base = [("a", torch.arange(6.0)), ("b", torch.ones(2, dtype=torch.bfloat16)), ("c", torch.tensor(3))]
+    digest = digests.of_tensors(base)
+    assert digests.of_tensors(reversed(base)) == digest
+    assert digests.of_tensors([("a", torch.arange(12.0)[::2] / 2), *base[1:]]) == digest  # the same values, strided
+    others = [
+        [("x", torch.arange(6.0)), *base[1:]],
+        [("a", torch.arange(6.0).reshape(2, 3)), *base[1:]],
+        [("a", torch.arange(6.0).double()), *base[1:]],
+        [("a", torch.arange(6.0) + 1), *base[1:]],
+        base[:2],
+    ]
+    assert len({digest, *map(digests.of_tensors, others)}) == len(others) + 1
+
+
+@pytest.mark.parametrize(
+    ("one", "same", "other"),
+    [
+        ({"a": [1, 2.5]}, {"a": [1, 2.5]}, {"a": [1, 2.6]}),
+        ({"a": 1}, {"a": 1}, {"a": True}),
+        ((1, 2), (1, 2), [1, 2]),
+        ({3, 1, 2}, {1, 2, 3}, {1, 2}),
+        (np.arange(4), np.arange(4), np.arange(4.0)),
+        (np.float32(1), np.float32(1), np.float64(1)),
+        (Thing(a=np.ones(3)), Thing(a=np.ones(3)), Thing(a=np.zeros(3))),
+        (Thing(a=Thing(b=1)), Thing(a=Thing(b=1)), Thing(a=Thing(b=2))),
+        (np.array([{"a": 1}], dtype=object), np.array([{"a": 1}], dtype=object), np.array([{"a": 2}], dtype=object)),
+    ],
+)
+def test_objects_by_value(one, same, other):
+    assert digests.of_object(one) == digests.of_object(same)
+    assert digests.of_object(one) != digests.of_object(other)
+
+
+def test_padding_bytes_do_not_count():
+    kind = np.dtype({"names": ["a", "b"], "formats": ["u1", "f8"], "offsets": [0, 8], "itemsize": 16})
+    memory = [bytearray(48), bytearray(b"\xff" * 48)]
+    zeros, ones = (np.frombuffer(bytes_, kind) for bytes_ in memory)
+    for field in ("a", "b"):
+        ones[field] = zeros[field]
+    assert memory[0] != memory[1]
+    assert digests.of_object(zeros) == digests.of_object(ones)
+    ones["b"][1] = 2
+    assert digests.of_object(zeros) != digests.of_object(ones)
+
+
+def test_cycles_and_widely_shared_parts_end():
+    loop: list = [1]
+    loop.append(loop)
+    assert digests.of_object(loop) == digests.of_object(loop)
+    lattice: object = 1
+    for _ in range(80):
+        lattice = [lattice, lattice]
+    digests.of_object(lattice)
+
+
+def test_random_generators_count_by_type_only():
+    generator = np.random.default_rng(0)
+    before = digests.of_object(Thing(generator=generator))
+    generator.random(3)
+    assert digests.of_object(Thing(generator=generator)) == before
+
+
+def test_another_process_gives_the_same_digest():
+    program = (
+        "import numpy as np\nfrom sklearn.tree import DecisionTreeClassifier\n"
+        "from charpy_plugins.wrappers.digests import of_object\n"
+        "x = np.arange(40.0).reshape(20, 2) % 7\n"
+        "print(of_object([DecisionTreeClassifier(random_state=0).fit(x, x[:, 0] > 3), {'b', 'a', 'c'}]))\n"
+    )
+    other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    data = np.arange(40.0).reshape(20, 2) % 7
+    tree = DecisionTreeClassifier(random_state=0).fit(data, data[:, 0] > 3)
+    assert digests.of_object([tree, {"c", "a", "b"}]) == other.strip()
+
+
+def test_module_source_sees_structure_but_no_addresses():
+    class Activated(torch.nn.Module):
+        def __init__(self, function):
+            super().__init__()
+            self.function = function
+
+        def extra_repr(self) -> str:
+            return f"{self.function}"
+
+    assert digests.of_module_source(Activated(lambda x: x)) == digests.of_module_source(Activated(lambda x: x))
+    small, large = torch.nn.AvgPool2d(2), torch.nn.AvgPool2d(3)
+    assert digests.of_module_source(small) != digests.of_module_source(large)
