@@ -54,6 +54,7 @@ class QueryEngine:
         chosen: the way in use.
         bare: the model as given, at its own best batch size: what every overhead is measured against.
         threads: torch threads that the model computes with; the code around it runs with one.
+        num_classes: K, as the model answered; 0 where it gives labels only.
         notes: why another way was not taken.
     """
 
@@ -62,6 +63,7 @@ class QueryEngine:
     chosen: Way
     bare: Way
     threads: int = 1
+    num_classes: int = 2
     notes: list[str] = field(default_factory=list)
 
     @classmethod
@@ -87,7 +89,9 @@ class QueryEngine:
         batch = (batch_size or chosen.batch) if chosen.invariant else FIXED_BATCH
         if not chosen.invariant:
             notes.append(f"a row's last bits depend on its place in the batch ({chosen.name})")
-        return cls(model, output, replace(chosen, batch=batch), as_given, torch.get_num_threads(), notes)
+        with torch.no_grad():
+            classes = 0 if output is Output.LABELS else model.predict(rows[:1].clone()).shape[1]
+        return cls(model, output, replace(chosen, batch=batch), as_given, torch.get_num_threads(), classes, notes)
 
     @property
     def slack(self) -> float:

@@ -175,7 +175,7 @@ class Oracle:
     def _refusals(self, count: int, device: torch.device) -> torch.Tensor:
         if self._model.access is Access.LABELS:
             return torch.full((count,), -1, device=device)
-        return torch.full((count, self._model.num_classes or 2), torch.nan, device=device)
+        return torch.full((count, self._engine.num_classes), torch.nan, device=device)
 
     def _admit(self, candidates: torch.Tensor, owner: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The rows that the budget and the sample's state allow, as they will be asked, and their positions."""

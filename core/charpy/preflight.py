@@ -67,13 +67,13 @@ def preflight(model: Model, images: torch.Tensor, labels: torch.Tensor | None = 
     state = model.state_digest()
     notes: list[str] = []
     with global_state_kept(notes):
-        session = _Session(model, notes)
-        answers = [session.ask(probe) for _ in range(PASSES)]
-        session.note_reseeding()
+        questioner = _Questioner(model, notes)
+        answers = [questioner.ask(probe) for _ in range(PASSES)]
+        questioner.note_reseeding()
         first = answers[0]
         deterministic = _same_answers(first, answers[1:], notes)
-        batch_invariant = not deterministic or _batch_invariant(session, probe, first, notes)
-        access = _access(session, probe, notes)
+        batch_invariant = not deterministic or _batch_invariant(questioner, probe, first, notes)
+        access = _access(questioner, probe, notes)
     if model.state_digest() != state:
         raise ModelError(
             "the model changes itself when it predicts",
@@ -95,7 +95,7 @@ def describe(answer: object) -> str:
     return type(answer).__qualname__
 
 
-class _Session:
+class _Questioner:
     """Asks the model on copies, and checks the form of every answer."""
 
     def __init__(self, model: Model, notes: list[str]) -> None:
@@ -209,12 +209,15 @@ def _same_answers(first: torch.Tensor, others: list[torch.Tensor], notes: list[s
     return True
 
 
-def _batch_invariant(session: _Session, probe: torch.Tensor, first: torch.Tensor, notes: list[str]) -> bool:
+def _batch_invariant(questioner: _Questioner, probe: torch.Tensor, first: torch.Tensor, notes: list[str]) -> bool:
     """Whether answers stay when the order, the neighbours and the size of the batch change."""
     order = torch.arange(len(probe) - 1, -1, -1, device=probe.device)
     half = len(probe) // 2 + 1
-    trials = [(session.ask(probe[order]), first[order.to(first.device)]), (session.ask(probe[:half]), first[:half])]
-    trials.append((session.ask(probe[:1]), first[:1]))
+    trials = [
+        (questioner.ask(probe[order]), first[order.to(first.device)]),
+        (questioner.ask(probe[:half]), first[:half]),
+    ]
+    trials.append((questioner.ask(probe[:1]), first[:1]))
     changed = max(int((_labels(found) != _labels(expected)).sum()) for found, expected in trials)
     if changed or any(_drift(expected, found) > DRIFT for found, expected in trials):
         what = f"{changed} of {len(probe)} labels changed" if changed else "scores changed"
@@ -223,15 +226,15 @@ def _batch_invariant(session: _Session, probe: torch.Tensor, first: torch.Tensor
     return True
 
 
-def _access(session: _Session, probe: torch.Tensor, notes: list[str]) -> Access:
+def _access(questioner: _Questioner, probe: torch.Tensor, notes: list[str]) -> Access:
     """The access that the model really gives."""
-    model = session.model
+    model = questioner.model
     if model.output is Output.LABELS:
         return Access.LABELS
     if model.access is not Access.GRADIENTS:
         return model.access
     try:
-        answer = session.ask(probe[:1], gradients=True)
+        answer = questioner.ask(probe[:1], gradients=True)
     except ModelError as cause:
         notes.append(f"no gradients: {cause.found or cause.what}")
         return Access.SCORES

@@ -79,6 +79,14 @@ def cheap_spec(text: str, path: Path) -> None:
     path.write_text(json.dumps(spec), encoding="utf-8")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _quick_measurement() -> Iterator[None]:
+    """How long the query engine may measure: speed is not what these tests are about."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("charpy.engine._MEASURE_SECONDS", 0.05)
+        yield
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("docs") / "out"

@@ -63,7 +63,7 @@ def scipy_de(task: Task, encoding: Encoding, params: EvolutionParams) -> None:
             tol=0,
             atol=-1,
             mutation=(0.5, 1.0),
-            recombination=1.0,
+            recombination=params.recombination,
             rng=_generator(task, index),
             polish=False,
             init="latinhypercube",

@@ -64,6 +64,14 @@ class EvolutionParams(Params):
         unit="generations",
         source=DUAL,
     )
+    recombination: float = param(
+        1.0,
+        gt=0,
+        le=1,
+        description="DE: chance that a gene comes from the mutant (CR)",
+        unit="probability",
+        source=DUAL,
+    )
     patience: int | None = param(
         None,
         ge=1,

@@ -24,7 +24,7 @@ def _lockstep(task: Task, encoding: Encoding, params: EvolutionParams) -> None:
     optimiser: Optimiser
     if params.optimiser is OptimiserName.DE:
         optimiser = differential_evolution.DifferentialEvolution(
-            encoding.box, task.random, population=params.population
+            encoding.box, task.random, population=params.population, recombination=params.recombination
         )
     else:
         optimiser = cma_es.CMAES(

@@ -16,13 +16,13 @@ class Standard(Battery):
     """The strongest attacks for what the model gives; the default of `charpy assess`.
 
     L0: few_pixel by differential evolution; Linf: threshold by CMA-ES; both minimise the margin, which unlike the
-    confidence does not saturate. The small DE population that starts over when it stalls breaks at least as many
-    samples as the published settings at a tenth of the queries (benchmarks/results/dual_vs_art.md).
+    confidence does not saturate. A small DE population that crosses over and starts again when it stalls breaks at
+    least as many samples as the published settings at a fraction of their queries (benchmarks/results/dual_vs_art.md).
     """
 
     def steps(self, norm: Norm, access: Access) -> Sequence[Step]:
         """One attack per norm; none for a model that gives labels only."""
-        few_pixel = {"optimiser": "de", "fitness": "margin", "population": 40, "patience": 15}
+        few_pixel = {"optimiser": "de", "fitness": "margin", "population": 10, "recombination": 0.3, "patience": 40}
         threshold = {"optimiser": "cma-es", "fitness": "margin", "population": 16}
         return _by_norm(norm, access, few_pixel, threshold)
 

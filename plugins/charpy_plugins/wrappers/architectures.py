@@ -39,10 +39,12 @@ def module_from(make: Any, name: str) -> torch.nn.Module:
     if isinstance(make, torch.nn.Module):
         return copy.deepcopy(make)
     try:
-        module = make()
+        # fresh weights must not advance the caller's random generator
+        with torch.random.fork_rng(devices=[]):
+            module = make()
     except CharpyError:
         raise
-    except Exception as cause:
+    except (Exception, SystemExit) as cause:
         raise ModelError(
             "the architecture cannot be built",
             where=name,

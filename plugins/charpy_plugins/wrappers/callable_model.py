@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -52,6 +53,9 @@ class CallableModel(Model):
         scale: float = param(1.0, gt=0, allow_inf_nan=False, description="what a pixel value of 1 becomes: 1 or 255")
         output: Literal["auto"] | Output = param("auto", description="auto, logits, probabilities or labels")
         num_classes: int | None = param(None, ge=2, description="K, where labels do not show it")
+        input_shape: tuple[int, int, int] | None = param(
+            None, description="(C, H, W) of one image, whatever the layout; an export needs it", unit="pixels"
+        )
         device: str = param("auto", description="for a torch module: auto, cpu, cuda or cuda:N")
 
     def __init__(self, params: Params) -> None:
@@ -65,6 +69,7 @@ class CallableModel(Model):
             scale=params.scale,
             output=None if params.output == "auto" else Output(params.output),
             num_classes=params.num_classes,
+            input_shape=params.input_shape,
             device=pick_device(params.device),
             where=params.reference,
         )
@@ -79,6 +84,7 @@ class CallableModel(Model):
         scale: float = 1.0,
         output: Output | None = None,
         num_classes: int | None = None,
+        input_shape: tuple[int, int, int] | None = None,
     ) -> Self:
         """This model around `function`; the arguments are those of `Params`."""
         model = cls.__new__(cls)
@@ -90,6 +96,7 @@ class CallableModel(Model):
             scale=scale,
             output=output,
             num_classes=num_classes,
+            input_shape=input_shape,
             device=None,
             where=getattr(function, "__qualname__", type(function).__qualname__),
         )
@@ -170,8 +177,16 @@ class CallableModel(Model):
 
     def forwards(self) -> Mapping[str, Callable[[], Forward]]:
         """The torch module's, where it is one that takes images as they are."""
-        plain = self._layout == "nchw" and self._scale == 1.0
-        return self._inner.forwards() if self._inner is not None and plain else {}
+        return self._inner.forwards() if self._inner is not None and self._takes_images else {}
+
+    def export(self, path: Path) -> Mapping[str, object]:
+        """The torch module's export, where it is one that takes images as they are."""
+        return self._inner.export(path) if self._inner is not None and self._takes_images else super().export(path)
+
+    @property
+    def _takes_images(self) -> bool:
+        """Whether what is inside takes images as charpy has them."""
+        return self._layout == "nchw" and self._scale == 1.0
 
     def _adopt(
         self,
@@ -182,21 +197,28 @@ class CallableModel(Model):
         scale: float,
         output: Output | None,
         num_classes: int | None,
+        input_shape: tuple[int, int, int] | None,
         device: torch.device | None,
         where: str,
     ) -> None:
         self._layout, self._scale, self._where = layout, scale, where
         self.notes: list[str] = []
+        self.input_shape = input_shape
         self._inner: Model | None = None
         if isinstance(found, torch.nn.Module):
             found = TorchModel.from_module(
-                found, output=output or Output.LOGITS, num_classes=num_classes, device=device
+                found,
+                output=output or Output.LOGITS,
+                num_classes=num_classes,
+                input_shape=input_shape if self._takes_images else None,
+                device=device,
             )
         if isinstance(found, Model):
             self._inner = found
             self.access, self.output = found.access, found.output
             self.num_classes = found.num_classes
-            self.input_shape = found.input_shape if layout == "nchw" else None
+            if self._takes_images:
+                self.input_shape = found.input_shape or input_shape
             self.notes = getattr(found, "notes", self.notes)
             return
         if not callable(found):

@@ -35,7 +35,7 @@ def load_reference(reference: str) -> Any:
     with _working_directory_importable():
         try:
             found: Any = importlib.import_module(name)
-        except Exception as cause:
+        except (Exception, SystemExit) as cause:
             raise ModelError(
                 f"module {name!r} cannot be imported",
                 where=reference,
@@ -62,7 +62,7 @@ def produced(found: Any, reference: str, factory: bool | None) -> Any:
         return found()
     except CharpyError:
         raise
-    except Exception as cause:
+    except (Exception, SystemExit) as cause:
         raise ModelError(
             "the factory fails",
             where=reference,

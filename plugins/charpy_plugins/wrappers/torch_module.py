@@ -48,6 +48,9 @@ class TorchModel(Model):
         )
         device: str = param("auto", description="auto (the GPU when there is one), cpu, cuda or cuda:N")
         output: Output = param(Output.LOGITS, description="what the module returns: logits, probabilities or labels")
+        input_shape: tuple[int, int, int] | None = param(
+            None, description="(C, H, W) of one image; a zoo model knows its own, an export needs it", unit="pixels"
+        )
 
     module: torch.nn.Module
     _seen_shape: tuple[int, int, int] | None
@@ -61,7 +64,7 @@ class TorchModel(Model):
         self._adopt(
             module,
             output=params.output,
-            input_shape=getattr(zoo, "input_shape", None),
+            input_shape=params.input_shape or getattr(zoo, "input_shape", None),
             num_classes=getattr(zoo, "num_classes", None),
             device=pick_device(params.device),
             fingerprint={"weights": loaded.sha256, "architecture": params.architecture},

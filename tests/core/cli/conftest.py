@@ -31,6 +31,7 @@ def charpy(
 ) -> Iterator[Callable[..., Done]]:
     """Runs `charpy ...` in this process, in an empty working directory."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
 
     def run(*arguments: object) -> Done:
         capsys.readouterr()
@@ -72,6 +73,14 @@ def stranger(tmp_path: Path) -> Callable[..., None]:
         (info / "entry_points.txt").write_text(f"[charpy]\n{name} = {name}\n")
 
     return install
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_measurement() -> Iterator[None]:
+    """How long the query engine may measure: speed is not what these tests are about."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("charpy.engine._MEASURE_SECONDS", 0.05)
+        yield
 
 
 @pytest.fixture(scope="session")

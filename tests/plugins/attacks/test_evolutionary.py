@@ -215,11 +215,11 @@ def test_results_depend_on_seed_and_sample_and_nothing_else(attack_with, optimis
 CHANGES = {
     FewPixel: {
         "optimiser": "de", "fitness": "margin", "population": 31, "generations": 3, "patience": 2, "sigma0": 2.0,
-        "engine": "pycma",
+        "engine": "pycma", "recombination": 0.5,
     },
     Threshold: {
         "optimiser": "de", "fitness": "margin", "population": 31, "generations": 3, "patience": 1, "sigma0": 30.0,
-        "rounding": "truncate", "engine": "pycma",
+        "rounding": "truncate", "engine": "pycma", "recombination": 0.5,
     },
 }  # fmt: skip
 
@@ -244,6 +244,8 @@ def test_every_parameter_has_an_effect(attack_with, kind, field):
 
     asked: list[torch.Tensor] = []
     base = {"fitness": "confidence"} if field == "fitness" else {"fitness": "margin"}
+    if field == "recombination":
+        base = {**base, "optimiser": "de", "population": 20}
     before, after = rows(base), rows({**base, field: CHANGES[kind][field]})
     assert before.shape != after.shape or not torch.equal(before, after)
 

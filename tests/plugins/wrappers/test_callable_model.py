@@ -218,6 +218,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     (tmp_path / "pkg_for_test" / "__init__.py").write_text("")
     (tmp_path / "pkg_for_test" / "inner.py").write_text("from pkg_for_test import other\nscores = other.scores\n")
     (tmp_path / "pkg_for_test" / "other.py").write_text("def scores(x):\n    return x.reshape(len(x), -1)[:, :3]\n")
+    (tmp_path / "exits_for_test.py").write_text("raise SystemExit(0)\n")
     (tmp_path / "raises_for_test.py").write_text("raise RuntimeError('half written')\n")
     monkeypatch.chdir(tmp_path)
     yield tmp_path
@@ -276,6 +277,23 @@ def test_torch_modules_with_another_layout_and_scale(folder, images):
     assert model.access is Access.GRADIENTS
 
 
+def test_torch_modules_can_be_exported_where_they_take_images(folder, images):
+    model = opened("mine_for_test:net", input_shape=[1, 6, 6])
+    assert model.input_shape == (1, 6, 6)
+    assert model.export(folder / "net.onnx")["exporter"] == "torchscript"
+    assert (folder / "net.onnx").is_file()
+    for other in (opened("mine_for_test:net"), opened("mine_for_test:net", scale=255), opened("mine_for_test:scores")):
+        with pytest.raises(ModelError):
+            other.export(folder / "other.onnx")
+    assert not (folder / "other.onnx").exists()
+
+
+def test_a_declared_input_shape_is_checked_by_preflight(folder, images):
+    for reference in ("mine_for_test:scores", "mine_for_test:net"):
+        with pytest.raises(ModelError, match=r"\(3, 6, 6\)"):
+            preflight(opened(reference, input_shape=[3, 6, 6]), images)
+
+
 def test_factory_can_be_declared(folder, images):
     assert opened("mine_for_test:make", factory=True).predict(images).shape == (7, 3)
     with pytest.raises(ModelError):
@@ -292,6 +310,7 @@ def test_factory_can_be_declared(folder, images):
         ("mine_for_test:Broken", ModelError, "no weights"),
         ("no_such_module_for_test:f", ModelError, "cannot be imported"),
         ("raises_for_test:f", ModelError, "half written"),
+        ("exits_for_test:f", ModelError, "SystemExit"),
     ],
 )
 def test_references_that_lead_nowhere(folder, reference, error, says):

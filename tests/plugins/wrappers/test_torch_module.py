@@ -13,9 +13,11 @@ from safetensors.torch import save_file
 from charpy.engine import QueryEngine
 from charpy.errors import CharpyError, ModelError, SpecError, UnknownNameError
 from charpy.interfaces.model import Output
+from charpy.plugins import Registry
 from charpy.preflight import preflight
 from charpy.specs import parse
 from charpy.threat import Access
+from charpy_plugins.wrappers.onnx_file import OnnxModel
 from charpy_plugins.wrappers.torch_module import TorchModel
 
 
@@ -259,6 +261,42 @@ def test_weights_at_architecture(module_file, images):
     other = TorchModel(TorchModel.Params(weights="w.pt", architecture="arch_for_test:build"))
     assert torch.equal(other.predict(images), model.predict(images))
     assert other.fingerprint()["weights"] != fingerprint["weights"]
+
+
+def test_a_declared_input_shape_makes_an_export_possible(module_file, images):
+    save_file({"1.weight": torch.rand(4, 36), "1.bias": torch.rand(4)}, "w.safetensors")
+    params = {"weights": "w.safetensors", "architecture": "arch_for_test:build"}
+    model = TorchModel(parse(TorchModel.Params, {**params, "input_shape": [1, 6, 6]}))
+    model.export(module_file / "w.onnx")
+    torch.testing.assert_close(OnnxModel.wrap("w.onnx").predict(images), model.predict(images), atol=1e-5, rtol=1e-5)
+    with pytest.raises(ModelError, match="input shape"):
+        TorchModel(parse(TorchModel.Params, params)).export(module_file / "v.onnx")
+
+
+def test_weights_at_the_kind_of_a_zoo_model(module_file, images, monkeypatch):
+    class Zoo(TorchModel):
+        input_shape = (1, 6, 6)
+        num_classes = 4
+
+        @classmethod
+        def architecture(cls) -> torch.nn.Module:
+            return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 4))
+
+    class Plugin:
+        def charpy_models(self) -> dict[str, type]:
+            return {"my-zoo": Zoo, "torch": TorchModel}
+
+    registry = Registry(found=[])
+    registry.add(Plugin(), "mine")
+    monkeypatch.setattr("charpy.plugins.registry", lambda: registry)
+    save_file({"1.weight": torch.eye(36)[:4].clone(), "1.bias": torch.zeros(4)}, "w.safetensors")
+    before = torch.get_rng_state()
+    model = TorchModel(TorchModel.Params(weights="w.safetensors", architecture="my-zoo"))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(model.predict(images), images.flatten(1)[:, :4])
+    assert (model.input_shape, model.num_classes) == ((1, 6, 6), 4)
+    with pytest.raises(ModelError, match="no architecture of its own"):
+        TorchModel(TorchModel.Params(weights="w.safetensors", architecture="torch"))
 
 
 @pytest.mark.parametrize(
