@@ -16,7 +16,6 @@ import pluggy
 
 from charpy import hookspecs
 from charpy.errors import DuplicateNameError, PluginError, unknown_name
-from charpy.interfaces.component import Component
 
 GROUP = "charpy"
 """The entry-point group; the built-in plugins are found through it like everyone else's."""
@@ -131,6 +130,8 @@ class Registry:
 
     def usable(self, hook: str) -> Iterator[tuple[Entry, Any]]:
         """Each component class of a hook that can be imported; a broken one is left out and hides nothing."""
+        from charpy.interfaces.component import Component
+
         for entry in self.entries(hook):
             try:
                 component = entry.load()
@@ -141,6 +142,7 @@ class Registry:
 
     def create(self, hook: str, kind: str, params: Mapping[str, Any] | None = None) -> Any:
         """An instance of the component, its parameters validated; unknown or out-of-range ones are refused."""
+        from charpy.interfaces.component import Component  # here, as Pydantic is a third of what --help would cost
         from charpy.specs import parse
 
         component = self.load(hook, kind)

@@ -22,6 +22,9 @@ from charpy.threat import Access, Norm
 DEFAULT_METRICS = ("l0_pixels", "l0_features", "l1", "l2", "linf")
 """What the judge measures when a spec names no metric: the norms, on the 0..255 scale of the dual assessment."""
 
+LOCATIONS = frozenset({"path", "data_dir", "download", "weights"})
+"""Parameters that say where something lies. They are no part of a run's identity: the fingerprints are."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -179,7 +182,8 @@ def identity_of(
     spec: RunSpec, dataset: Dataset, fingerprints: Mapping[str, Mapping[str, str]], registry: Registry
 ) -> dict[str, str]:
     """What a run is about, as key -> value: every field of the spec, the data, the models, the plugins in it."""
-    identity = {f"spec.{key}": value for key, value in _leaves(spec.model_dump(mode="json"))}
+    leaves = _leaves(spec.model_dump(mode="json"))
+    identity = {f"spec.{key}": value for key, value in leaves if key.rpartition(".")[2] not in LOCATIONS}
     identity["data.fingerprint"] = dataset.fingerprint()
     for title, fingerprint in fingerprints.items():
         identity |= {f"model.{title}.{key}": value for key, value in fingerprint.items()}
