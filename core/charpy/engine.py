@@ -25,10 +25,13 @@ BATCHES = (32, 64, 128, 256)
 FIXED_BATCH = 64
 """Rows in a batch where a row's bits depend on its neighbours: a tuned size would let times change results."""
 
+ACCELERATOR = 16
+"""On an accelerator every batch size is this much larger."""
+
 AGREEMENT = 1e-4
 """Largest relative difference of scores at which another way counts as the same model."""
 
-PREFERENCE = 1.15
+PREFERENCE = 1.3
 """An earlier way is kept unless a later one is this much faster: equal machines then make equal choices."""
 
 _MEASURE_SECONDS = 1.0
@@ -68,12 +71,22 @@ class QueryEngine:
 
     @classmethod
     def measure(
-        cls, model: Model, output: Output, probe: torch.Tensor, *, batch_size: int | None = None
+        cls,
+        model: Model,
+        output: Output,
+        probe: torch.Tensor,
+        *,
+        batch_size: int | None = None,
+        keep: str | None = None,
     ) -> QueryEngine:
-        """Choose by measurement on `probe` `(N, C, H, W)`; a given `batch_size` is kept where it cannot matter."""
-        device = model.device
-        images = as_images(probe).to(device)
-        rows = images.repeat(-(-BATCHES[-1] // len(images)), 1, 1, 1)[: BATCHES[-1]]
+        """Choose by measurement on `probe` `(N, C, H, W)`; a given `batch_size` is kept where it cannot matter.
+
+        `keep` names the way that a run began with: it is taken again if it is still there, so that a resumed run does
+        not turn on how fast the machine is today.
+        """
+        images = as_images(probe).to(model.device)
+        most = BATCHES[-1] * _factor(images)
+        rows = images.repeat(-(-most // len(images)), 1, 1, 1)[:most]
         as_given = _time("as given", model.predict, rows)
         ways, notes = [], []
         for name, build in model.forwards().items():
@@ -85,8 +98,9 @@ class QueryEngine:
                 notes.append(f"{name} not used: {str(cause).splitlines()[0] if str(cause) else type(cause).__name__}")
         ways.append(as_given)
         fastest = min(way.seconds_per_row for way in ways)
-        chosen = next(way for way in ways if way.seconds_per_row <= PREFERENCE * fastest)
-        batch = (batch_size or chosen.batch) if chosen.invariant else FIXED_BATCH
+        quick = [way for way in ways if way.seconds_per_row <= PREFERENCE * fastest]
+        chosen = next((way for way in ways if way.name == keep), quick[0])
+        batch = (batch_size or chosen.batch) if chosen.invariant else FIXED_BATCH * _factor(images)
         if not chosen.invariant:
             notes.append(f"a row's last bits depend on its place in the batch ({chosen.name})")
         with torch.no_grad():
@@ -138,9 +152,10 @@ def _gap(reference: Forward, other: Forward, images: torch.Tensor, output: Outpu
 def _time(name: str, forward: Forward, rows: torch.Tensor) -> Way:
     """The best time per row over the batch sizes, within about `_MEASURE_SECONDS`; and whether bits are stable."""
     started = time.perf_counter()
-    best: tuple[float, int] = (float("inf"), FIXED_BATCH)
+    factor = _factor(rows)
+    best: tuple[float, int] = (float("inf"), FIXED_BATCH * factor)
     answers = []
-    for size in sorted(BATCHES, key=lambda size: abs(size - FIXED_BATCH)):
+    for size in (factor * size for size in sorted(BATCHES, key=lambda size: abs(size - FIXED_BATCH))):
         seconds, answer = _best_of(forward, rows, size, started)
         answers.append(answer)
         if seconds < 0.95 * best[0]:
@@ -174,6 +189,10 @@ def _invariant(forward: Forward, rows: torch.Tensor, answers: list[torch.Tensor]
     return (
         len(answers) > 1 and all(torch.equal(answers[0], a) for a in answers) and torch.equal(moved, answers[0][order])
     )
+
+
+def _factor(images: torch.Tensor) -> int:
+    return 1 if images.device.type == "cpu" else ACCELERATOR
 
 
 def _synchroniser(rows: torch.Tensor) -> Callable[[], None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,8 @@ def evaluate(
         with RunFile.open(path) as run:
             run.check_identity(identity)
             if not run.meta("finished"):
-                _drive(site, run, models, _ready(site, models, opened))
+                engines = {part["name"]: part["engine"] for part in run.meta("models", [])}
+                _drive(site, run, models, _ready(site, models, opened, engines))
         return
     ready = _ready(site, models, opened)
     with RunFile.create(path, spec.model_dump(mode="json"), identity) as run:
@@ -95,8 +96,13 @@ class _Ready:
     attacks: list[list[PlannedAttack]]
 
 
-def _ready(site: Site, subjects: Sequence[Subject], opened: Sequence[Model]) -> list[_Ready]:
-    """Check every model on a probe of the data and choose its engine and attacks, before anything is written."""
+def _ready(
+    site: Site, subjects: Sequence[Subject], opened: Sequence[Model], engines: Mapping[str, str] | None = None
+) -> list[_Ready]:
+    """Check every model on a probe of the data and choose its engine and attacks, before anything is written.
+
+    `engines` are those that a resumed run began with, by title.
+    """
     spec, data = site.spec, site.data
     probe = site.read(range(min(PROBE, len(site.indices))))
     checks.check_samples(probe, shape=data.shape, num_classes=None, grid=spec.grid, where=data.name)
@@ -111,7 +117,8 @@ def _ready(site: Site, subjects: Sequence[Subject], opened: Sequence[Model]) -> 
                 found=f"{len(data.class_names)} classes in {data.name}, {found.num_classes} in the model",
                 hint="give the data set that the model was trained on",
             )
-        engine = QueryEngine.measure(model, found.output, probe.images, batch_size=spec.batch_size)
+        keep = (engines or {}).get(subject.title)
+        engine = QueryEngine.measure(model, found.output, probe.images, batch_size=spec.batch_size, keep=keep)
         judge = Judge(subject.open(), found.output, data.shape, metrics)
         bench = Bench(model, engine, judge, found.num_classes, spec.seed)
         attacks = [attacks_of(threat, found.access, site.registry) for threat in spec.threats]

@@ -92,6 +92,11 @@ class Oracle:
         return self._queries.clone()
 
     @property
+    def batch(self) -> int:
+        """Rows that fill one batch of the model: an attack that asks about fewer at a time wastes some."""
+        return self._engine.chosen.batch
+
+    @property
     def remaining(self) -> torch.Tensor:
         """int64 `(N,)`: rows left in the budget of samples that are still active, else 0."""
         return torch.where(self.active, self.threat.queries - self._queries, 0)

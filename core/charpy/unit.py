@@ -16,7 +16,7 @@ from charpy.interfaces.model import Model
 from charpy.judge import Claim, Judge, Verdict
 from charpy.oracle import Candidates, Oracle
 from charpy.outcome import Outcome
-from charpy.pixels import pack
+from charpy.pixels import as_images, pack
 from charpy.random import Random, sample_keys
 from charpy.records import ResultRow, UnitKey, UnitRecord, WitnessRow
 from charpy.subjects import PlannedAttack
@@ -102,7 +102,14 @@ def _run(planned: PlannedAttack, task: Task) -> tuple[Any, str]:
     """What the attack returned, and the text of its failure ('' when there is none)."""
     try:
         with threads(1):
-            return planned.attack.run(task), ""
+            returned = planned.attack.run(task)
+        if returned is not None and getattr(returned, "shape", None) != task.images.shape:
+            raise PluginError(
+                "it returned something else than one image per sample",
+                found=tuple(returned.shape) if hasattr(returned, "shape") else type(returned).__name__,
+                expected=tuple(task.images.shape),
+            )
+        return returned, ""
     except (Exception, SystemExit) as cause:  # noqa: BLE001 - a stranger's code; whatever it raises is recorded
         return None, f"attack {planned.name} failed: {type(cause).__name__}: {str(cause).strip()[:500]}"
 
@@ -154,11 +161,8 @@ def _judge_returned(
     """
     if returned is None:
         return {}
-    if not isinstance(returned, torch.Tensor) or returned.shape != shard.images.shape:
-        found = tuple(returned.shape) if isinstance(returned, torch.Tensor) else type(returned).__name__
-        raise PluginError("an attack returned something else than one image per sample", found=found,
-                          expected=tuple(shard.images.shape))  # fmt: skip
-    returned = returned.detach().cpu()
+    returned = torch.as_tensor(returned).detach().cpu()
+    returned = as_images(returned) if returned.dtype == torch.uint8 else returned.to(torch.float32)
     moved = (returned != shard.images).flatten(1).any(1).nonzero()[:, 0].tolist()
     off = _off_grid(returned, threat)
     claims = [_claim(i, pack(returned[i], threat.grid), shard, originals, targets) for i in moved]

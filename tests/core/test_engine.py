@@ -63,6 +63,12 @@ def test_a_slower_way_is_not_taken():
     assert QueryEngine.measure(Offering({"slow": lambda: slow}), Output.LOGITS, PROBE).chosen.name == "as given"
 
 
+def test_a_resumed_run_keeps_its_way_however_fast_another_is_today():
+    ways = {"fast": lambda: fast}
+    assert QueryEngine.measure(Offering(ways), Output.LOGITS, PROBE, keep="as given").chosen.name == "as given"
+    assert QueryEngine.measure(Offering(ways), Output.LOGITS, PROBE, keep="gone").chosen.name == "fast"
+
+
 def test_a_way_whose_bits_depend_on_the_batch_keeps_one_batch_size():
     def wobbling(images):
         return fast(images) + torch.arange(len(images))[:, None] * 1e-7

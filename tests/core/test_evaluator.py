@@ -223,7 +223,17 @@ class Exiting(Raising):
         raise SystemExit(0)
 
 
-@pytest.mark.parametrize(("attack", "reason"), [(Raising, "RuntimeError: out of ideas"), (Exiting, "SystemExit")])
+class Misshapen(Raising):
+    """Returns one image for all samples."""
+
+    def run(self, task):
+        return task.images[:1]
+
+
+@pytest.mark.parametrize(
+    ("attack", "reason"),
+    [(Raising, "RuntimeError: out of ideas"), (Exiting, "SystemExit"), (Misshapen, "one image per sample")],
+)
 def test_an_attack_that_breaks_down_costs_its_samples_validity_not_the_run(tmp_path, attack, reason):
     spec = spec_of(threats=battery("bad"))
     path = run(tmp_path, spec, registry=registry_with(bad=attack))

@@ -52,8 +52,7 @@ def run_program(arguments: Sequence[str], plugins: Registry | None = None) -> in
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
         return PIPE_CLOSED
     except (Exception, SystemExit) as crash:  # noqa: BLE001 - a plugin's or model's sys.exit(0) must not read as a pass
-        _complain(f"{traceback.format_exc()}crashed: {type(crash).__name__}: {crash}", CRASH)
-        return CRASH
+        return _complain(f"{traceback.format_exc()}crashed: {type(crash).__name__}: {crash}", CRASH)
     return code
 
 

@@ -40,6 +40,7 @@ def _lockstep(task: Task, encoding: Encoding, params: EvolutionParams) -> None:
         lambda genes, sample: evaluate(task, encoding, genes, sample, params.fitness),
         lambda sample: task.oracle.active[sample],
         torch.arange(len(task.images), device=task.images.device),
+        rows=max(512, 2 * task.oracle.batch),
         patience=params.patience,
         generations=params.generations,
     )
