@@ -59,7 +59,8 @@ $(WHEEL_VENV)/.installed: $(VENV)/.installed $(SOURCES) $(THIRD_PARTY)
 
 bench: setup
 	$(PIP) --no-build-isolation --editable '.[benchmark,dev]'
-	$(BIN)/python benchmarks/dual_vs_art.py --out benchmarks/results/dual_vs_art.md
+	$(BIN)/python benchmarks/main_job.py
+	$(BIN)/python benchmarks/dual_vs_art.py
 
 clean:
 	rm -rf $(WHEEL_VENV) dist build demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

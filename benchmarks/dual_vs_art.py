@@ -1,7 +1,9 @@
 """few_pixel and threshold beside ART's PixelAttack and ThresholdAttack: same process, model and images.
 
     pip install 'charpy[benchmark]'
-    python benchmarks/dual_vs_art.py --out benchmarks/results/dual_vs_art.md
+    python benchmarks/dual_vs_art.py
+
+Writes one page per model, benchmarks/results/dual_vs_art_MODEL.md.
 
 Compared by queries, never by iterations: each of our runs gets, per image, the budget that ART's optimiser may spend at
 most. ART gets its fastest set-up: a float32 model on the 0..255 scale (no rescaling), channels first, softmax inside.
@@ -175,14 +177,14 @@ def compare(at: Stage, optimiser: str, norm: Norm, th: int, count: int, cap: int
     return row
 
 
-def overheads(at: Stage, count: int) -> Iterator[str]:
-    """Our overhead at `count` samples, the paper's settings, 1,000 queries: median over levels of three runs each."""
+def overheads(at: Stage, count: int, queries: int) -> Iterator[str]:
+    """Our overhead at `count` samples with the paper's settings: per level the median of three runs, and over all."""
     for norm in (Norm.L0, Norm.LINF):
         for optimiser in ("cma-es", "de"):
             values, rows, wall = [], 0, 0.0
             params: dict[str, Any] = {"optimiser": optimiser}
             for th in LEVELS:
-                runs = [ours(at, norm, th, params, 1000, count) for _ in range(3)]
+                runs = [ours(at, norm, th, params, queries, count) for _ in range(3)]
                 values.append(float(np.median([run.overhead(at.bare) for run in runs])))
                 rows += runs[0].rows
                 wall += float(np.median([run.seconds for run in runs]))
@@ -196,35 +198,37 @@ def overheads(at: Stage, count: int) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/dual_vs_art.md"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the pages")
     parser.add_argument("--models", default=",".join(DATA))
     parser.add_argument("--images", type=int, default=20, help="images in the comparison with ART")
     parser.add_argument("--samples", type=int, default=100, help="images in the overhead table")
+    parser.add_argument("--queries", type=int, default=1000, help="queries an image in the overhead table")
     parser.add_argument("--cap", type=int, default=25_000, help="most queries an image that ART's DE may spend")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     started = environment()
-    lines: list[str] = []
-    extra: list[str] = []
+    options.out.mkdir(parents=True, exist_ok=True)
     for name in options.models.split(","):
         at = stage(name, options.samples)
-        extra.extend(overheads(at, options.samples))
-        print("\n".join(extra[-4:]), flush=True)
-        for norm in (Norm.L0, Norm.LINF):
-            for optimiser in ("cma-es", "de"):
-                for th in LEVELS:
-                    lines += [compare(at, optimiser, norm, th, options.images, options.cap)]
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(_page(started, lines, extra), encoding="utf-8")
+        extra = list(overheads(at, options.samples, options.queries))
+        print("\n".join(extra), flush=True)
+        lines = [
+            compare(at, optimiser, norm, th, options.images, options.cap)
+            for norm in (Norm.L0, Norm.LINF)
+            for optimiser in ("cma-es", "de")
+            for th in LEVELS
+        ]
+        page = _page(name, started, lines, extra, options.queries)
+        (options.out / f"dual_vs_art_{name}.md").write_text(page, encoding="utf-8")
 
 
-def _page(started: dict[str, Any], lines: list[str], extra: list[str]) -> str:
+def _page(name: str, started: dict[str, Any], lines: list[str], extra: list[str], queries: int) -> str:
     import art as library
 
     machine = ", ".join(f"{key} {value}" for key, value in started.items())
     return "\n".join([
-        "# few_pixel and threshold beside ART's PixelAttack and ThresholdAttack",
+        f"# {name}: few_pixel and threshold beside ART's PixelAttack and ThresholdAttack",
         "",
         "Written by `python benchmarks/dual_vs_art.py`; its docstring says how the sides are set up.",
         "",
@@ -243,9 +247,9 @@ def _page(started: dict[str, Any], lines: list[str], extra: list[str]) -> str:
         "",
         "## Our overhead",
         "",
-        "1,000 queries an image, the paper's settings, median of three runs a level. `bare`: the torch module's best",
-        "time per row in microseconds. `engine`: the chosen engine's bare time over that. Overhead is against the bare",
-        "torch module; the last column divides by `engine`: against the fastest bare way to compute the model.",
+        f"{queries:,} queries an image, the paper's settings, median of three runs a level. `bare`: the torch",
+        "module's best time per row in microseconds. `engine`: the chosen engine's bare time over that. Overhead is",
+        "against the bare torch module; the last column divides by `engine`: against the fastest bare way to compute it.",
         "",
         "| model | norm | optimiser | samples | rows | bare | engine | overhead at th 1 / 3 / 5 / 10 | all levels "
         "| over engine |",

@@ -17,7 +17,7 @@ class Standard(Battery):
 
     L0: few_pixel by differential evolution; Linf: threshold by CMA-ES; both minimise the margin, which unlike the
     confidence does not saturate. A small DE population that crosses over and starts again when it stalls breaks at
-    least as many samples as the published settings at a fraction of their queries (benchmarks/results/dual_vs_art.md).
+    least as many samples as the published settings at a fraction of their queries (benchmarks/results/).
     """
 
     def steps(self, norm: Norm, access: Access) -> Sequence[Step]:
