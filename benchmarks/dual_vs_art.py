@@ -249,7 +249,7 @@ def _page(name: str, started: dict[str, Any], lines: list[str], extra: list[str]
         "",
         f"{queries:,} queries an image, the paper's settings, median of three runs a level. `bare`: the torch",
         "module's best time per row in microseconds. `engine`: the chosen engine's bare time over that. Overhead is",
-        "against the bare torch module; the last column divides by `engine`: against the fastest bare way to compute it.",
+        "against the bare torch module; the last column divides by `engine`: against the fastest bare way to do it.",
         "",
         "| model | norm | optimiser | samples | rows | bare | engine | overhead at th 1 / 3 / 5 / 10 | all levels "
         "| over engine |",

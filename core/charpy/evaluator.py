@@ -128,7 +128,7 @@ def _ready(
 
 def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequence[_Ready]) -> None:
     """Everything that is not in the run file yet."""
-    spec, hooks = site.spec, site.registry.hooks.hook
+    spec, registry = site.spec, site.registry
     site.planned = len(site.shards()) * sum(
         len(plan(threat, attacks, spec.carry))
         for item in ready
@@ -136,18 +136,23 @@ def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequenc
     )
     run.set_meta(
         environment={**environment(str(ready[0].bench.model.device)), "started": now()},
-        plugins=components_of(spec, site.registry),
+        plugins=components_of(spec, registry),
         models=[_model_part(subject, item, site.data) for subject, item in zip(subjects, ready, strict=True)],
     )
-    hooks.charpy_run_started(spec=spec, units=site.planned)
+    registry.notify("charpy_run_started", spec=spec, units=site.planned)
     finished = run.finished()
     for index, item in enumerate(ready):
         correct = _clean(site, run, index, item.bench)
         for threat, attacks in zip(spec.threats, item.attacks, strict=True):
             Walk(site, run, index, item.bench, item.found.access, threat, attacks, correct, finished).all()
         _unchanged(subjects[index].title, item.bench)
-    run.set_meta(finished=True, environment={**run.meta("environment"), "finished": now()})
-    hooks.charpy_run_finished(path=str(run.path))
+    listeners = [f"plugin {failure.plugin}: {failure.cause}" for failure in registry.failures if not failure.package]
+    run.set_meta(
+        finished=True,
+        environment={**run.meta("environment"), "finished": now()},
+        warnings=[*run.meta("warnings", []), *listeners],
+    )
+    registry.notify("charpy_run_finished", path=str(run.path))
 
 
 def _clean(site: Site, run: RunFile, index: int, bench: Bench) -> NDArray[np.bool_]:

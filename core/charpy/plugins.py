@@ -150,6 +150,16 @@ class Registry:
             raise PluginError(f"{hook[:-1]} {kind!r} is not a charpy Component", found=component)
         return component(parse(component.Params, params or {}, where=f"{hook[:-1]} {kind}"))
 
+    def notify(self, event: str, **facts: Any) -> None:
+        """Tell every plugin that listens to `event`; one that raises is noted in `failures` and hides no other."""
+        for listener in getattr(self.hooks.hook, event).get_hookimpls():
+            try:
+                listener.function(**{name: facts[name] for name in listener.argnames})
+            except Exception as cause:  # noqa: BLE001 - a listener must not cost the run its results
+                failure = Failure(listener.plugin_name, "", "", f"{event}: {type(cause).__name__}: {cause}")
+                if failure not in self.failures:
+                    self.failures.append(failure)
+
 
 @cache
 def registry() -> Registry:

@@ -161,7 +161,8 @@ class Walk:
         counts = {outcome.value: 0 for outcome in Outcome}
         for row in record.results:
             counts[row.outcome] += 1
-        self.site.registry.hooks.hook.charpy_outcomes(
+        self.site.registry.notify(
+            "charpy_outcomes",
             unit={**record.key._asdict(), "attack": record.attack, "rows": record.rows, "seconds": record.seconds},
             outcomes=counts,
         )

@@ -344,3 +344,34 @@ def test_attacks_with_their_own_budget_and_name(tmp_path):
     short = {u["shard"]: u for u in units if u["attack"] == "short"}
     for unit in (u for u in units if u["attack"] == "long"):
         assert unit["attacked"] == short[unit["shard"]]["attacked"] - short[unit["shard"]]["broken"]
+
+
+def test_a_listener_that_raises_costs_nothing_and_is_reported(tmp_path):
+    heard = []
+
+    class Deaf:
+        @hookimpl
+        def charpy_outcomes(self, unit):
+            raise RuntimeError("no ears")
+
+    class Listening:
+        @hookimpl
+        def charpy_run_started(self, spec, units):
+            heard.append(("started", units))
+
+        @hookimpl
+        def charpy_outcomes(self, unit, outcomes):
+            heard.append((unit["norm"], unit["th"], sum(outcomes.values())))
+
+        @hookimpl
+        def charpy_run_finished(self, path):
+            heard.append(("finished", Path(path).name))
+
+    registry = Registry()
+    registry.add(Deaf(), "deaf")
+    registry.add(Listening(), "listening")
+    report = document(run(tmp_path, registry=registry))
+    assert heard[0] == ("started", 16)
+    assert heard[-1] == ("finished", "run.charpy")
+    assert ("l0", 1, 8) in heard
+    assert any("deaf" in warning and "no ears" in warning for warning in report["warnings"])
