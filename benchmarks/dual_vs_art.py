@@ -182,16 +182,20 @@ def overheads(at: Stage, count: int, queries: int) -> Iterator[str]:
     for norm in (Norm.L0, Norm.LINF):
         for optimiser in ("cma-es", "de"):
             values, rows, wall = [], 0, 0.0
+            samples, spend = count, queries
+            if optimiser == "de" and norm is Norm.LINF:  # at least two generations, on fewer images for as many rows
+                spend = max(queries, 2 * differential_evolution.default_population(at.images[0].numel()))
+                samples = max(1, count * queries // spend)
             params: dict[str, Any] = {"optimiser": optimiser}
             for th in LEVELS:
-                runs = [ours(at, norm, th, params, queries, count) for _ in range(3)]
+                runs = [ours(at, norm, th, params, spend, samples) for _ in range(3)]
                 values.append(float(np.median([run.overhead(at.bare) for run in runs])))
                 rows += runs[0].rows
                 wall += float(np.median([run.seconds for run in runs]))
             engine = at.bench.engine.chosen.seconds_per_row / at.bare
             total = wall / (rows * at.bare)
             yield (
-                f"| {at.name} | {norm} | {optimiser} | {count} | {rows:,} | {at.bare * 1e6:.1f} | {engine:.2f} "
+                f"| {at.name} | {norm} | {optimiser} | {samples} | {rows:,} | {at.bare * 1e6:.1f} | {engine:.2f} "
                 f"| {' / '.join(f'{value:.2f}' for value in values)} | {total:.2f} | {total / engine:.2f} |"
             )
 

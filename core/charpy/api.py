@@ -21,9 +21,9 @@ from charpy.plugins import registry
 from charpy.reports.inert import visible
 from charpy.reports.terminal import dual_table, plain_table
 from charpy.runfile import RunFile
-from charpy.specs import DataSpec, ModelSpec, RunSpec, ThreatSpec, parse
+from charpy.specs import ModelSpec, RunSpec, parse
 from charpy.subjects import Subject, subject_of, wrap_object
-from charpy.threat import DEFAULT_LEVELS, Grid
+from charpy.threat import DEFAULT_LEVELS
 from charpy.walk import Progress
 
 if TYPE_CHECKING:
@@ -107,15 +107,16 @@ def assess(
     dataset = data if data is not None else ArrayDataset(images, labels)
     title = name or (str(model) if isinstance(model, str | Path) else _title(model))
     threat = {"levels": levels if isinstance(levels, str) else list(levels), "queries": queries, "battery": battery}
-    spec = RunSpec(
-        name=title,
-        seed=seed,
-        data=DataSpec(kind="arrays"),
-        models=(ModelSpec(name=title, reference=title),),
-        threats=tuple(parse(ThreatSpec, {**threat, "norm": str(norm)}, where="assess") for norm in norms),
-        grid=Grid(grid) if grid else dataset.grid,
-        batch_size=batch_size,
-    )
+    fields = {
+        "name": title,
+        "seed": seed,
+        "data": {"kind": "arrays"},
+        "models": [{"name": title, "reference": title}],
+        "threats": [{**threat, "norm": str(norm)} for norm in norms],
+        "grid": str(grid or dataset.grid),
+        "batch_size": batch_size,
+    }
+    spec = parse(RunSpec, fields, where="assess")
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="charpy-"))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "run.charpy"

@@ -92,7 +92,7 @@ class QueryEngine:
         for name, build in model.forwards().items():
             try:
                 forward = build()
-                gap = _gap(model.predict, forward, rows[:FIXED_BATCH], output)
+                gap = _gap(model.predict, forward, _disturbed(rows[:FIXED_BATCH]), output)
                 ways.append(replace(_time(name, forward, rows), gap=gap))
             except Exception as cause:  # noqa: BLE001 - any failure of an optional fast path only costs speed
                 notes.append(f"{name} not used: {str(cause).splitlines()[0] if str(cause) else type(cause).__name__}")
@@ -101,29 +101,45 @@ class QueryEngine:
         quick = [way for way in ways if way.seconds_per_row <= PREFERENCE * fastest]
         chosen = next((way for way in ways if way.name == keep), quick[0])
         batch = (batch_size or chosen.batch) if chosen.invariant else FIXED_BATCH * _factor(images)
+        bare = replace(as_given, batch=as_given.batch if as_given.invariant else FIXED_BATCH * _factor(images))
+        if chosen is as_given:
+            chosen = bare
         if not chosen.invariant:
             notes.append(f"a row's last bits depend on its place in the batch ({chosen.name})")
         with torch.no_grad():
             classes = 0 if output is Output.LABELS else model.predict(rows[:1].clone()).shape[1]
-        return cls(model, output, replace(chosen, batch=batch), as_given, torch.get_num_threads(), classes, notes)
+        kept = replace(chosen, batch=batch)
+        bare = kept if chosen is bare else bare
+        return cls(model, output, kept, bare, torch.get_num_threads(), classes, notes)
 
     @property
     def slack(self) -> float:
         """By how much a row must be misclassified here for the model as given to misclassify it too."""
         return 4 * self.chosen.gap
 
-    @torch.no_grad()
     def answers(self, candidates: torch.Tensor) -> torch.Tensor:
-        """What the model says of `candidates` `(M, C, H, W)`, uint8 pixels or float images.
+        """What the model says of `candidates` `(M, C, H, W)`, uint8 pixels or float images, by the chosen way.
 
         `(M, K)` float32 scores (log-probabilities where the model gives probabilities), or `(M,)` labels.
         """
-        device, size = self.model.device, self.chosen.batch
+        return self._ask(self.chosen, candidates)
+
+    def as_given(self, candidates: torch.Tensor) -> torch.Tensor:
+        """As `answers`, by the model as given."""
+        return self._ask(self.bare, candidates)
+
+    def without_shortcut(self) -> QueryEngine:
+        """This engine on the model as given."""
+        return replace(self, chosen=self.bare)
+
+    @torch.no_grad()
+    def _ask(self, way: Way, candidates: torch.Tensor) -> torch.Tensor:
+        device, size = self.model.device, way.batch
         pieces = []
         with threads(self.threads):
             for piece in torch.split(candidates, size):
                 images = as_images(piece.to(device))
-                pieces.append(self.chosen.forward(images if images is not piece else images.clone()))
+                pieces.append(way.forward(images if images is not piece else images.clone()))
         return as_scores(torch.cat(pieces), self.output)
 
 
@@ -189,6 +205,15 @@ def _invariant(forward: Forward, rows: torch.Tensor, answers: list[torch.Tensor]
     return (
         len(answers) > 1 and all(torch.equal(answers[0], a) for a in answers) and torch.equal(moved, answers[0][order])
     )
+
+
+def _disturbed(images: torch.Tensor) -> torch.Tensor:
+    """`images`, every second one with half of its values drawn anew: attacks ask about more than clean images."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(images.shape, generator=generator).to(images.device)
+    drawn = torch.rand(images.shape, generator=generator).to(images.device) < 0.5
+    drawn[::2] = False
+    return torch.where(drawn, noise, images)
 
 
 def _factor(images: torch.Tensor) -> int:

@@ -57,6 +57,10 @@ class AccessError(PluginError):
     """An attack that asks the oracle for more than its threat model allows."""
 
 
+class BudgetError(PluginError):
+    """An attack that does not stop when nothing is left to ask."""
+
+
 class RunFileError(CharpyError):
     """A run file that is not ours, is of another schema version, or is damaged."""
 

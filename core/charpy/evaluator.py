@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from charpy.subjects import (
     open_dataset,
     subject_of,
 )
-from charpy.threat import ThreatModel
+from charpy.threat import Goal, ThreatModel
 from charpy.unit import Bench
 from charpy.walk import Progress, Site, Walk, plan
 
@@ -84,7 +84,12 @@ def evaluate(
         return
     ready = _ready(site, models, opened)
     with RunFile.create(path, spec.model_dump(mode="json"), identity) as run:
-        _drive(site, run, models, ready)
+        try:
+            _drive(site, run, models, ready)
+        except DataError:
+            if not run.finished():  # a later piece of the data is refused: leave nothing that only half began
+                run.remove()
+            raise
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,14 @@ def _ready(
     ready = []
     for subject, model in zip(subjects, opened, strict=True):
         found = preflight(model, probe.images, probe.labels)
+        if found.classes_inferred:
+            found = replace(found, num_classes=max(found.num_classes, len(data.class_names)))
+            if any(threat.goal is Goal.TARGETED for threat in spec.threats):
+                raise ModelError(
+                    "a targeted threat needs to know the model's classes, and this model only gives labels",
+                    where=subject.title,
+                    hint="declare the number of classes of the model, or leave the goal untargeted",
+                )
         if len(data.class_names) > found.num_classes:
             raise ModelError(
                 "the data has more classes than the model",
@@ -146,11 +159,18 @@ def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequenc
         for threat, attacks in zip(spec.threats, item.attacks, strict=True):
             Walk(site, run, index, item.bench, item.found.access, threat, attacks, correct, finished).all()
         _unchanged(subjects[index].title, item.bench)
+    doubts = [warning for subject, item in zip(subjects, ready, strict=True) for warning in _doubts(subject, item)]
+    doubts += [
+        f"{subject.title}: {count} units were computed on the model as given: its {item.bench.engine.chosen.name} form "
+        "disagreed with it on a witness candidate"
+        for index, (subject, item) in enumerate(zip(subjects, ready, strict=True))
+        if (count := sum(u["detail"]["engine"] != item.bench.engine.chosen.name for u in run.units(index)))
+    ]
     listeners = [f"plugin {failure.plugin}: {failure.cause}" for failure in registry.failures if not failure.package]
     run.set_meta(
         finished=True,
         environment={**run.meta("environment"), "finished": now()},
-        warnings=[*run.meta("warnings", []), *listeners],
+        warnings=[*run.meta("warnings", []), *doubts, *listeners],
     )
     registry.notify("charpy_run_finished", path=str(run.path))
 
@@ -171,8 +191,8 @@ def _clean(site: Site, run: RunFile, index: int, bench: Bench) -> NDArray[np.boo
                 prediction = int(labels[i]) if bool(valid[i]) else None
                 rows.append(SampleRow(position, piece.ids[i], int(piece.labels[i]), prediction, bool(valid[i])))
         warnings = [warning] if (warning := duplicates.warning()) else []
-        run.write_samples(index, rows)
-        run.set_meta(dataset=_dataset_part(data, spec, duplicates.unique, len(rows)), warnings=warnings)
+        part = _dataset_part(data, spec, duplicates.unique, len(rows))
+        run.write_samples(index, rows, dataset=part, warnings=warnings)
     return np.array([row.valid and row.prediction == row.label for row in rows])
 
 
@@ -184,6 +204,16 @@ def _unchanged(title: str, bench: Bench) -> None:
             where=title,
             hint="freeze batch normalisation and running statistics; its figures would depend on what came before",
         )
+
+
+def _doubts(subject: Subject, item: _Ready) -> list[str]:
+    """What the preflight saw that no figure should be read without."""
+    doubts = []
+    if not item.found.deterministic:
+        doubts.append(f"{subject.title}: the model gives the same images other answers each time; scored once")
+    elif not item.found.batch_invariant:
+        doubts.append(f"{subject.title}: the model's answer to an image depends on the other images of its batch")
+    return doubts
 
 
 def _model_part(subject: Subject, item: _Ready, data: Dataset) -> dict[str, Any]:

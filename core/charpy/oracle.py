@@ -13,11 +13,14 @@ import torch
 
 from charpy import losses
 from charpy.engine import QueryEngine, as_scores
-from charpy.errors import AccessError, PluginError
+from charpy.errors import AccessError, BudgetError, PluginError
 from charpy.interfaces.model import Model
 from charpy.pixels import as_images, distances, inside, quantise
 from charpy.threads import threads
 from charpy.threat import Access, Grid, ThreatModel
+
+PATIENCE = 1000
+"""Calls in a row that may be refused whole before the attack is stopped."""
 
 FITNESS = {"margin": losses.margin, "confidence": losses.confidence}
 
@@ -53,7 +56,9 @@ class Oracle:
         minimise: keep a broken sample active, for attacks that look for its smallest distance.
         tick: told after every batch which share of the samples' budgets is settled, and the rows spent.
 
-    On the 8-bit grid every candidate is rounded to it before the model sees it: what was asked can be stored.
+    Every candidate is brought into the box [0, 1], and on the 8-bit grid rounded to it, before the model sees it: what
+    was asked can be stored. A witness candidate that a faster engine found is shown to the model as given at once; if
+    that one disagrees, the oracle falls silent and `refuted` is True: the unit is then computed on the model as given.
     """
 
     def __init__(
@@ -68,7 +73,7 @@ class Oracle:
         minimise: bool = False,
         tick: Callable[[float, int], None] | None = None,
     ) -> None:
-        self._engine, self._model, self.threat, self._minimise = engine, model, threat, minimise
+        self._engine, self._model, self._threat, self._minimise = engine, model, threat, minimise
         self._originals = quantise(images) if threat.grid is Grid.EIGHT_BIT else as_images(images)
         self._labels, self._targets = labels, targets
         count = len(images)
@@ -78,13 +83,31 @@ class Oracle:
         self._best = self._originals.clone()
         self._distance = torch.full((count,), torch.inf, dtype=torch.float64, device=images.device)
         self._tick = tick
-        self.rows = 0
+        self._refused_in_a_row = 0
+        self._refuted = False
+
+    @property
+    def threat(self) -> ThreatModel:
+        """What the attack may do."""
+        return self._threat
+
+    @property
+    def rows(self) -> int:
+        """Model rows spent on all samples together."""
+        return int(self._queries.sum())
+
+    @property
+    def refuted(self) -> bool:
+        """Whether the model as given contradicted the engine on a candidate; from then on nothing is answered."""
+        return self._refuted
 
     @property
     def active(self) -> torch.Tensor:
         """bool `(N,)`: samples that are worth another query (not done, not out of budget)."""
+        if self._refuted:
+            return torch.zeros_like(self._invalid)
         done = self._invalid if self._minimise else self._invalid | (self._success >= 0)
-        return ~done & (self._queries < self.threat.queries)
+        return ~done & (self._queries < self._threat.queries)
 
     @property
     def queries(self) -> torch.Tensor:
@@ -99,7 +122,7 @@ class Oracle:
     @property
     def remaining(self) -> torch.Tensor:
         """int64 `(N,)`: rows left in the budget of samples that are still active, else 0."""
-        return torch.where(self.active, self.threat.queries - self._queries, 0)
+        return torch.where(self.active, self._threat.queries - self._queries, 0)
 
     def recorded(self) -> Candidates:
         """What was found so far; the evaluator hands it to the judge."""
@@ -143,6 +166,7 @@ class Oracle:
         loss = torch.full((len(candidates),), torch.inf, device=owner.device)
         gradient = torch.zeros(candidates.shape, device=owner.device)
         if not len(rows):
+            self._refuse()
             return loss, gradient
         images = as_images(rows).detach().requires_grad_(True)
         with torch.enable_grad(), threads(self._engine.threads):
@@ -155,11 +179,11 @@ class Oracle:
         return loss, gradient
 
     def _need(self, access: Access) -> None:
-        if self.threat.access < access or self._model.access < access:
-            least = min(self.threat.access, self._model.access)
+        if self._threat.access < access or self._model.access < access:
+            least = min(self._threat.access, self._model.access)
             raise AccessError(
                 f"the attack asked for {access.name}",
-                found=f"threat model: {self.threat.access.name}, model: {self._model.access.name}",
+                found=f"threat model: {self._threat.access.name}, model: {self._model.access.name}",
                 expected=f"at most {least.name}",
                 hint="declare the access that the attack needs, or choose one that needs less",
             )
@@ -167,6 +191,7 @@ class Oracle:
     def _ask(self, candidates: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
         rows, allowed = self._admit(candidates, owner)
         if not len(rows):
+            self._refuse()
             return self._refusals(len(candidates), owner.device)
         answers = self._engine.answers(rows).to(owner.device)
         self._record(rows, owner[allowed], answers)
@@ -176,6 +201,15 @@ class Oracle:
             return torch.full((len(candidates),), -1, device=owner.device).index_copy(0, allowed, answers)
         spread = torch.full((len(candidates), answers.shape[1]), torch.nan, device=owner.device)
         return spread.index_copy(0, allowed, answers)
+
+    def _refuse(self) -> None:
+        self._refused_in_a_row += 1
+        if self._refused_in_a_row >= PATIENCE:
+            raise BudgetError(
+                "the attack keeps asking although every sample is done or out of budget",
+                found=f"{PATIENCE} calls in a row without one row that could be answered",
+                hint="loop `while task.oracle.active.any()`",
+            )
 
     def _refusals(self, count: int, device: torch.device) -> torch.Tensor:
         if self._model.access is Access.LABELS:
@@ -197,13 +231,16 @@ class Oracle:
         else:
             allowed = (_rank_among_equals(owner) < left).nonzero()[:, 0]
             rows = candidates[allowed]
-        return (quantise(rows) if self.threat.grid is Grid.EIGHT_BIT else as_images(rows)), allowed
+        if len(allowed):
+            self._refused_in_a_row = 0
+        if self._threat.grid is Grid.EIGHT_BIT:
+            return quantise(rows), allowed
+        return as_images(rows).nan_to_num(nan=0.0, posinf=1.0, neginf=0.0).clamp(0, 1), allowed
 
     def _record(self, rows: torch.Tensor, owner: torch.Tensor, answers: torch.Tensor) -> None:
         """Charge the rows that were answered; keep each that reaches the goal inside the threat model."""
         before = self._queries.clone()
         self._queries += torch.bincount(owner, minlength=len(self._queries))
-        self.rows += len(owner)
         labels = self._labels[owner]
         if answers.ndim == 2:
             finite = answers.isfinite().all(1)
@@ -218,20 +255,32 @@ class Oracle:
             number = before[owner[hit]] + _rank_among_equals(owner)[hit] + 1
             self._keep(rows[hit], owner[hit], number)
         if self._tick is not None:
-            settled = torch.where(self.active, self._queries / self.threat.queries, 1.0)
+            settled = torch.where(self.active, self._queries / self._threat.queries, 1.0)
             self._tick(float(settled.mean()), self.rows)
+
+    def _confirmed(self, rows: torch.Tensor, owner: torch.Tensor) -> bool:
+        """Whether the model as given misclassifies these rows too; not asked where it answered itself, not charged."""
+        if self._engine.chosen is self._engine.bare:
+            return True
+        answers = self._engine.as_given(rows).to(owner.device)
+        labels = answers.argmax(1) if answers.ndim == 2 else answers
+        wrong = labels != self._labels[owner] if self._targets is None else labels == self._targets[owner]
+        return bool(wrong.all())
 
     def _keep(self, rows: torch.Tensor, owner: torch.Tensor, number: torch.Tensor) -> None:
         """Keep misclassified `rows` inside the threat model: the first one's number, the nearest one's image."""
         originals = self._originals[owner]
-        within = inside(self.threat, originals, rows)
+        within = inside(self._threat, originals, rows)
         if not bool(within.any()):
             return
         originals, rows, owner, number = originals[within], rows[within], owner[within], number[within]
+        if not self._confirmed(rows, owner):
+            self._refuted = True
+            return
         never = torch.iinfo(torch.int64).max
         first = torch.full_like(self._success, never).scatter_reduce(0, owner, number, "amin")
         self._success = torch.where((self._success < 0) & (first < never), first, self._success)
-        distance = distances(self.threat.norm, originals, rows).to(torch.float64)
+        distance = distances(self._threat.norm, originals, rows).to(torch.float64)
         nearest = self._distance.scatter_reduce(0, owner, distance, "amin")
         better = ((distance == nearest[owner]) & (distance < self._distance[owner])).nonzero()[:, 0]
         better = better[_rank_among_equals(owner[better]) == 0]

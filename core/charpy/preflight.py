@@ -40,6 +40,7 @@ class Preflight:
         notes: what the reader of a report must know.
         deterministic: the same images got the same answers every time.
         batch_invariant: an image's answer does not depend on its neighbours (not tested where answers are random).
+        classes_inferred: `num_classes` is only the least it can be: a model that gives labels does not say.
     """
 
     num_classes: int
@@ -48,6 +49,7 @@ class Preflight:
     notes: tuple[str, ...]
     deterministic: bool
     batch_invariant: bool
+    classes_inferred: bool = False
 
 
 def preflight(model: Model, images: torch.Tensor, labels: torch.Tensor | None = None) -> Preflight:
@@ -83,7 +85,8 @@ def preflight(model: Model, images: torch.Tensor, labels: torch.Tensor | None = 
         )
     output = _output(model, first, notes)
     classes = _num_classes(model, first, labels)
-    return Preflight(classes, output, access, tuple(notes), deterministic, batch_invariant)
+    inferred = output is Output.LABELS and model.num_classes is None
+    return Preflight(classes, output, access, tuple(notes), deterministic, batch_invariant, inferred)
 
 
 def describe(answer: object) -> str:

@@ -52,17 +52,21 @@ class RunFile:
         if path.exists():
             raise RunFileError("a file is there already", where=str(path), hint="resume it or give another --out")
         partial = path.with_name(path.name + ".partial")
+        for stale in (path, partial):  # SQLite would replay a dead run's journal onto the new file
+            for suffix in ("-wal", "-shm", "-journal"):
+                stale.with_name(stale.name + suffix).unlink(missing_ok=True)
         partial.unlink(missing_ok=True)
         new = sqlite3.connect(partial, isolation_level=None)
         new.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         new.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         new.executescript(_SCHEMA)
         new.executemany("INSERT INTO identity VALUES (?, ?)", sorted(identity.items()))
+        facts = {"spec": spec, "run_id": uuid.uuid4().hex}
+        rows = [(key, json.dumps(value, sort_keys=True)) for key, value in facts.items()]
+        new.executemany("INSERT INTO meta VALUES (?, ?)", rows)
         new.close()
         partial.replace(path)  # nobody ever sees half a schema
-        run = cls.open(path)
-        run.set_meta(spec=spec, run_id=uuid.uuid4().hex)
-        return run
+        return cls.open(path)
 
     @classmethod
     def open(cls, path: Path) -> RunFile:
@@ -86,6 +90,11 @@ class RunFile:
         """Close the file; everything committed is on disk."""
         self._db.close()
 
+    def remove(self) -> None:
+        """Close and delete the file."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
     def check_identity(self, identity: Mapping[str, str]) -> None:
         """Refuse to go on with a run that is about something else.
 
@@ -102,7 +111,7 @@ class RunFile:
                 "this run was started with something else and cannot be resumed",
                 where=str(self.path),
                 found=changes,
-                hint="give another --out, or delete the run file to start over",
+                hint="give another --out, or delete the whole folder to start over",
             )
 
     @property
@@ -123,15 +132,19 @@ class RunFile:
 
     def set_meta(self, **values: Any) -> None:
         """Store JSON values, in one transaction."""
-        rows = [(key, json.dumps(value, sort_keys=True)) for key, value in values.items()]
         with self._transaction():
-            self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+            self._put(values)
 
-    def write_samples(self, model: int, rows: Sequence[SampleRow]) -> None:
-        """Store the clean predictions of one model, in one transaction."""
+    def _put(self, facts: Mapping[str, Any]) -> None:
+        rows = [(key, json.dumps(value, sort_keys=True)) for key, value in facts.items()]
+        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+
+    def write_samples(self, model: int, rows: Sequence[SampleRow], **facts: Any) -> None:
+        """Store the clean predictions of one model, and what was learnt of the data (as `set_meta`), in one go."""
         values = [(model, r.sample, r.id, r.label, r.prediction, int(r.valid)) for r in rows]
         with self._transaction():
             self._db.executemany("INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?)", values)
+            self._put(facts)
 
     def samples(self, model: int) -> list[SampleRow]:
         """The samples of one model, by index."""

@@ -183,7 +183,7 @@ def identity_of(
 ) -> dict[str, str]:
     """What a run is about, as key -> value: every field of the spec, the data, the models, the plugins in it."""
     leaves = _leaves(spec.model_dump(mode="json"))
-    identity = {f"spec.{key}": value for key, value in leaves if key.rpartition(".")[2] not in LOCATIONS}
+    identity = {f"spec.{key}": value for key, value in leaves if not _is_location(key)}
     identity["data.fingerprint"] = dataset.fingerprint()
     for title, fingerprint in fingerprints.items():
         identity |= {f"model.{title}.{key}": value for key, value in fingerprint.items()}
@@ -207,6 +207,10 @@ def components_of(spec: RunSpec, registry: Registry) -> dict[str, str]:
 def digest(values: Mapping[str, str]) -> str:
     """SHA-256 of a mapping."""
     return hashlib.sha256(json.dumps(dict(values), sort_keys=True).encode()).hexdigest()
+
+
+def _is_location(key: str) -> bool:
+    return key.startswith(("data.params.", "models.")) and key.rpartition(".")[2] in LOCATIONS
 
 
 def _leaves(value: Any, path: str = "") -> list[tuple[str, str]]:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from charpy.engine import QueryEngine
-from charpy.errors import PluginError
+from charpy.errors import BudgetError, PluginError
+from charpy.global_state import global_state_kept
 from charpy.interfaces.attack import Family, Task
 from charpy.interfaces.model import Model
 from charpy.judge import Claim, Judge, Verdict
@@ -63,12 +64,19 @@ def compute_unit(
     random = Random(bench.seed, sample_keys(shard.ids).to(device))
     targets = _targets(random, labels, bench.num_classes) if threat.goal is Goal.TARGETED else None
     minimise = planned.attack.family is not Family.TARGET_DISTORTION
-    oracle = Oracle(bench.engine, bench.model, images, labels, targets, threat, minimise=minimise, tick=tick)
-    stream = random.fork(f"{planned.name}/{threat.norm}/{key.th}/{key.round}")
-    task = Task(images.clone(), labels.clone(), None if targets is None else targets.clone(), threat, oracle, stream)
+    stream = random.fork(f"{planned.name}/{key.step}/{threat.norm}/{key.th}/{key.round}")
+
+    def attack(engine: QueryEngine) -> tuple[Oracle, Any, str]:
+        oracle = Oracle(engine, bench.model, images, labels, targets, threat, minimise=minimise, tick=tick)
+        copies = images.clone(), labels.clone(), None if targets is None else targets.clone()
+        return oracle, *_run(planned, Task(*copies, threat, oracle, stream))
 
     started = time.perf_counter()
-    returned, failure = _run(planned, task)
+    engine = bench.engine
+    oracle, returned, failure = attack(engine)
+    if oracle.refuted:
+        engine = engine.without_shortcut()
+        oracle, returned, failure = attack(engine)
     seconds = time.perf_counter() - started
 
     found = oracle.recorded()
@@ -80,8 +88,8 @@ def compute_unit(
         "params": planned.attack.params.model_dump(mode="json"),
         "queries": threat.queries,
         "goal": threat.goal,
-        "engine": bench.engine.chosen.name,
-        "seconds_per_row": bench.engine.bare.seconds_per_row,
+        "engine": engine.chosen.name,
+        "seconds_per_row": engine.bare.seconds_per_row,
         **({"failure": failure} if failure else {}),
     }
     return UnitRecord(
@@ -101,7 +109,7 @@ def compute_unit(
 def _run(planned: PlannedAttack, task: Task) -> tuple[Any, str]:
     """What the attack returned, and the text of its failure ('' when there is none)."""
     try:
-        with threads(1):
+        with threads(1), global_state_kept([]), torch.enable_grad():
             returned = planned.attack.run(task)
         if returned is not None and getattr(returned, "shape", None) != task.images.shape:
             raise PluginError(
@@ -110,6 +118,8 @@ def _run(planned: PlannedAttack, task: Task) -> tuple[Any, str]:
                 expected=tuple(task.images.shape),
             )
         return returned, ""
+    except BudgetError:
+        return None, ""  # nothing was left to ask: what was found stands, and what was not is held
     except (Exception, SystemExit) as cause:  # noqa: BLE001 - a stranger's code; whatever it raises is recorded
         return None, f"attack {planned.name} failed: {type(cause).__name__}: {str(cause).strip()[:500]}"
 

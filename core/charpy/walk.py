@@ -59,7 +59,7 @@ class Site:
     def tell(self, share: float, title: str) -> None:
         """Report progress."""
         if self.listen is not None:
-            self.listen(Progress(self.done, self.planned, share, title))
+            self.listen(Progress(self.done, max(self.planned, self.done + 1 if share else self.done), share, title))
 
 
 @dataclass
@@ -145,7 +145,7 @@ class Walk:
             Norm(key.norm),
             key.th,
             goal=self.threat.goal,
-            access=self.access,
+            access=min(self.access, planned.attack.access),
             queries=planned.queries or self.threat.queries,
             grid=self.site.spec.grid,
         )

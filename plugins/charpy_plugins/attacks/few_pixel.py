@@ -6,11 +6,11 @@ import torch
 
 from charpy.interfaces.attack import Attack, Family, Task
 from charpy.interfaces.component import param
-from charpy.pixels import quantise
+from charpy.pixels import as_images, quantise
 from charpy.search.box import Box
 from charpy.search.encoding import DUAL, EvolutionParams
 from charpy.search.evolve import evolve
-from charpy.threat import Access, Norm
+from charpy.threat import Access, Grid, Norm
 
 
 class FewPixel(Attack):
@@ -35,32 +35,34 @@ class FewPixel(Attack):
 
     def run(self, task: Task) -> None:
         """Search `task.threat.th` pixels for every sample."""
-        evolve(task, FewPixelEncoding(task.images, task.threat.th, self.params.sigma0), self.params)
+        evolve(task, FewPixelEncoding(task, self.params.sigma0), self.params)
 
 
 class FewPixelEncoding:
-    """Genes [row, column, c1..cC] x th of images `(N, C, H, W)`."""
+    """Genes [row, column, c1..cC] x th; off the 8-bit grid the other pixels keep their real values."""
 
     resolution = 0.5
 
-    def __init__(self, images: torch.Tensor, th: int, sigma0: float) -> None:
-        self.pixels = quantise(images)
+    def __init__(self, task: Task, sigma0: float) -> None:
+        images, th = task.images, task.threat.th
+        self.pixels = quantise(images) if task.threat.grid is Grid.EIGHT_BIT else images
         self.th, self.sigma0 = th, sigma0
         _, channels, height, width = images.shape
         upper = torch.tensor([height, width, *[255] * channels], dtype=torch.float32).repeat(th)[None].to(images.device)
         self.box = Box(torch.zeros_like(upper), upper)
         first = torch.arange(th, device=images.device) % (height * width)
-        colours = self.pixels.flatten(2)[:, :, first].permute(0, 2, 1).float()
+        colours = quantise(images).flatten(2)[:, :, first].permute(0, 2, 1).float()
         places = torch.stack([first // width, first % width], 1).float().expand(len(images), -1, -1)
         self.start = torch.cat([places, colours], 2).flatten(1)
 
     def decode(self, genes: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
-        """uint8 candidates `(B * P, C, H, W)`."""
+        """Candidates `(B * P, C, H, W)`: uint8 on the grid, float32 off it."""
         batch, population, _ = genes.shape
         channels, height, width = self.pixels.shape[1:]
         whole = genes.view(batch, population, self.th, 2 + channels).to(torch.int64)
         place = (whole[..., 0] % height) * width + whole[..., 1] % width
         colour = whole[..., 2:].clamp_(0, 255).to(torch.uint8)
+        colour = colour if self.pixels.dtype == torch.uint8 else as_images(colour)
         candidates = self.pixels[sample].flatten(2)[:, None].repeat(1, population, 1, 1)
         index = place[:, :, None].expand(-1, -1, channels, -1)
         if candidates.is_cuda:  # there the order within one scatter is undefined: a later pixel must overwrite

@@ -41,7 +41,7 @@ def task_of(images: torch.Tensor, norm: Norm, th: int, grid: Grid = Grid.EIGHT_B
 
 
 def test_few_pixel_genes_are_row_column_colours_with_modulo_places_and_truncation():
-    encoding = FewPixelEncoding(IMAGES, 2, 15.75)
+    encoding = FewPixelEncoding(task_of(IMAGES, Norm.L0, 2), 15.75)
     genes = torch.tensor([[[5.9, 1.2, 7.9, 0.0, 255.0, 6.0, 5.0, 1.0, 2.0, 3.0]]])  # the second pixel wraps to (0, 0)
     image = encoding.decode(genes, torch.tensor([4]))[0]
     expected = quantise(IMAGES[4])
@@ -51,7 +51,7 @@ def test_few_pixel_genes_are_row_column_colours_with_modulo_places_and_truncatio
 
 
 def test_few_pixel_has_the_papers_dimension_bounds_and_start():
-    encoding = FewPixelEncoding(IMAGES, 3, 15.75)
+    encoding = FewPixelEncoding(task_of(IMAGES, Norm.L0, 3), 15.75)
     assert encoding.box.lower.shape[1] == (2 + 3) * 3
     assert encoding.box.upper[0].tolist() == [6.0, 5.0, 255.0, 255.0, 255.0] * 3
     assert not encoding.box.lower.any()
@@ -62,7 +62,7 @@ def test_few_pixel_has_the_papers_dimension_bounds_and_start():
 
 
 def test_a_pixel_named_twice_takes_the_later_colour():
-    encoding = FewPixelEncoding(IMAGES, 2, 1.0)
+    encoding = FewPixelEncoding(task_of(IMAGES, Norm.L0, 2), 1.0)
     genes = torch.tensor([[[1.0, 1.0, 9.0, 9.0, 9.0, 1.0, 1.0, 200.0, 100.0, 50.0]]])
     assert encoding.decode(genes, torch.tensor([0]))[0, :, 1, 1].tolist() == [200, 100, 50]
 
@@ -97,6 +97,19 @@ def test_off_the_grid_threshold_moves_by_real_values():
     candidates = encoding.decode(encoding.start[:, None] + 0.25, torch.arange(12))
     assert candidates.dtype == torch.float32
     assert torch.allclose(candidates, IMAGES + 0.25 / 255)
+
+
+def test_off_the_grid_few_pixel_leaves_the_other_pixels_as_they_are(attack_with):
+    images = IMAGES * 0.999 + 0.0003
+    task = task_of(images, Norm.L0, 2, Grid.NONE)
+    encoding = FewPixelEncoding(task, 15.75)
+    genes = torch.tensor([[[1.0, 2.0, 9.0, 8.0, 7.0, 3.0, 4.0, 1.0, 2.0, 3.0]]]).expand(12, 1, -1)
+    assert (distances(Norm.L0, images, encoding.decode(genes, torch.arange(12))) == 2).all()
+    attack = FewPixel(FewPixel.Params(optimiser="de", fitness="margin", population=10))
+    model = linear()
+    on, off = (attack_with(attack, model, x, th=5, grid=g) for x, g in ((IMAGES, Grid.EIGHT_BIT), (images, Grid.NONE)))
+    assert abs(sum(on.broken) - sum(off.broken)) <= 1
+    assert sum(on.broken) > 6
 
 
 # --- strength: optima that are known -------------------------------------------------------------------------------
