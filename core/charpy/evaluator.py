@@ -17,6 +17,7 @@ from charpy.errors import DataError, ModelError
 from charpy.interfaces.dataset import Dataset
 from charpy.interfaces.model import Model
 from charpy.judge import Judge
+from charpy.lock import only_writer
 from charpy.plugins import Registry
 from charpy.plugins import registry as installed
 from charpy.preflight import Preflight, preflight
@@ -75,6 +76,14 @@ def evaluate(
             checks.check_threat(threat.norm, radius, data.shape, where="threats")
     executor = plugins.create("executors", spec.executor.kind, spec.executor.params)
     site = Site(spec, plugins, data, indices, executor, listen)
+    with only_writer(path):
+        _run(site, path, identity, models, opened)
+
+
+def _run(
+    site: Site, path: Path, identity: Mapping[str, str], models: Sequence[Subject], opened: Sequence[Model]
+) -> None:
+    """Begin the run file, or go on with it."""
     if path.exists():
         with RunFile.open(path) as run:
             run.check_identity(identity)
@@ -83,7 +92,7 @@ def evaluate(
                 _drive(site, run, models, _ready(site, models, opened, engines))
         return
     ready = _ready(site, models, opened)
-    with RunFile.create(path, spec.model_dump(mode="json"), identity) as run:
+    with RunFile.create(path, site.spec.model_dump(mode="json"), identity) as run:
         try:
             _drive(site, run, models, ready)
         except DataError:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +17,7 @@ import torch
 from charpy.analysis.document import comparable
 from charpy.analysis.summary import RunSummary
 from charpy.arrays import ArrayDataset
-from charpy.errors import DataError, IdentityError, ModelError, SpecError
+from charpy.errors import DataError, IdentityError, ModelError, RunFileError, SpecError
 from charpy.evaluator import evaluate
 from charpy.hookspecs import hookimpl
 from charpy.interfaces.attack import Attack, Family
@@ -375,3 +380,171 @@ def test_a_listener_that_raises_costs_nothing_and_is_reported(tmp_path):
     assert heard[-1] == ("finished", "run.charpy")
     assert ("l0", 1, 8) in heard
     assert any("deaf" in warning and "no ears" in warning for warning in report["warnings"])
+
+
+class Shortcut(LinearModel):
+    """Offers a fast form that agrees on the probe and is wrong where an attack goes (a traced branch)."""
+
+    def predict(self, images):
+        time.sleep(1e-3)
+        return super().predict(images)
+
+    def forwards(self):
+        return {"traced": lambda: self._traced}
+
+    def _traced(self, images):
+        scores = LinearModel.predict(self, images)
+        corner = (images == 0).flatten(1).any(1)  # no image of the probe, disturbed or not, has a black pixel
+        return torch.where(corner[:, None], scores.flip(1) * 3, scores)
+
+
+def test_an_engine_that_disagrees_on_a_candidate_is_not_believed_and_costs_no_sample(tmp_path):
+    images = IMAGES.clamp(min=3)
+    labels = ((images / 255 * WEIGHT).flatten(1).sum(1) > MEDIAN).long()
+    spec = spec_of(threats=[{"norm": "l0", "levels": [2], "battery": "standard", "queries": 400}])
+    plain = document(run(tmp_path / "plain.charpy", spec, images=images, labels=labels))
+    path = run(tmp_path / "fast.charpy", spec, images=images, labels=labels, model=lambda: Shortcut(WEIGHT, -MEDIAN))
+    fast = document(path)
+    assert fast["model"]["engine"] == "traced"
+    assert fast["threats"][0]["broken"] == plain["threats"][0]["broken"] > 0
+    assert any("disagreed" in warning for warning in fast["warnings"])
+    with RunFile.open(path) as file:
+        assert "as given" in {unit["detail"]["engine"] for unit in file.units(0)}
+
+
+def test_two_attacks_of_one_kind_do_not_repeat_each_other(tmp_path):
+    steps = [{"kind": "few_pixel", "params": {"population": 8}}] * 2
+    spec = spec_of(threats=[{"norm": "l0", "levels": [1], "battery": steps, "queries": 60}], shard=30)
+    with RunFile.open(run(tmp_path, spec)) as file:
+        first, second = file.units(0)
+        costs = {0: {}, 1: {}}
+        for key, _, row in file.results(0):
+            costs[key.step][row.sample] = row.queries
+    assert second["attacked"] == first["attacked"] - first["broken"]
+    assert second["broken"] > 0
+
+
+def test_a_labels_only_model_has_as_many_classes_as_the_data(tmp_path):
+    """Sorted by class, the first images show one label only."""
+    images = torch.cat([torch.zeros(70, 1, 2, 2), torch.ones(30, 1, 2, 2)]).to(torch.uint8) * 255
+    labels = torch.cat([torch.zeros(70), torch.ones(30) * 3]).long()
+
+    class Labels(LinearModel):
+        num_classes = None
+
+        def __init__(self):
+            super().__init__(torch.ones(1, 2, 2), 0.0, Output.LABELS)
+
+        def predict(self, images):
+            return (images.flatten(1).mean(1) > 0.5).long() * 3
+
+    spec = spec_of(threats=battery("raises"))
+    path = run(tmp_path, spec, images=images, labels=labels, model=Labels, registry=registry_with(raises=Raising))
+    assert document(path)["model"]["num_classes"] == 4
+    targeted = spec_of(threats=[{**battery("raises")[0], "goal": "targeted"}])
+    with pytest.raises(ModelError, match="targeted"):
+        run(tmp_path / "t.charpy", targeted, images=images, labels=labels, model=Labels,
+            registry=registry_with(raises=Raising))  # fmt: skip
+
+
+class Greedy(Attack):
+    """Declares labels, wants scores."""
+
+    norms, access = frozenset(Norm), Access.LABELS
+
+    def run(self, task):
+        task.oracle.scores(task.images, torch.arange(len(task.images)))
+
+
+class Endless(Greedy):
+    """Never stops asking."""
+
+    def run(self, task):
+        while True:
+            task.oracle.labels(task.images, torch.arange(len(task.images)))
+
+
+class Tampering(Greedy):
+    """Would like another budget, a larger ball and a smaller count."""
+
+    def run(self, task):
+        for name, value in (("threat", task.threat.model_copy(update={"queries": 10**6})), ("rows", 0)):
+            with contextlib.suppress(AttributeError):
+                setattr(task.oracle, name, value)
+        for _ in range(200):
+            task.oracle.labels(task.images, torch.arange(len(task.images)))
+
+
+def test_an_attack_gets_the_access_that_it_declares(tmp_path):
+    path = run(tmp_path, spec_of(threats=battery("greedy")), registry=registry_with(greedy=Greedy))
+    with RunFile.open(path) as file:
+        assert all("AccessError" in row.reason for _, _, row in file.results(0))
+
+
+@pytest.mark.parametrize("attack", [Endless, Tampering])
+def test_an_attack_that_never_stops_is_stopped_at_the_budget_and_its_samples_are_held(tmp_path, attack):
+    path = run(tmp_path, spec_of(threats=battery("endless", queries=50)), registry=registry_with(endless=attack))
+    with RunFile.open(path) as file:
+        rows = [row for _, _, row in file.results(0)]
+        assert {unit["rows"] for unit in file.units(0)} == {50 * 8, 50 * 6}
+    assert {(row.outcome, row.queries) for row in rows} == {(Outcome.HELD, 50)}
+
+
+def test_a_second_writer_is_refused_and_the_holder_named(tmp_path):
+    def meddle(progress):
+        with pytest.raises(RunFileError, match=f"process {os.getpid()}"):
+            run(tmp_path)
+        raise StopIteration
+
+    with pytest.raises(StopIteration):
+        run(tmp_path, listen=meddle)
+    run(tmp_path)
+    assert not (tmp_path / "run.charpy.lock").exists()
+
+
+def test_a_dead_runs_journal_is_not_replayed_onto_a_new_run(tmp_path):
+    path = tmp_path / "run.charpy"
+    code = (
+        "import os, sys; from pathlib import Path; from charpy.runfile import RunFile; from charpy.records import *;"
+        "run = RunFile.create(Path(sys.argv[1]), {}, {});"
+        "run.write_unit(UnitRecord(UnitKey(0, 'l0', 1, 0, 0), 'a', 'a', 1, 0.1, {}, []));"
+        "os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert path.with_name("run.charpy-wal").stat().st_size > 0
+    path.unlink()
+    with RunFile.create(path, {}, {}) as file:
+        assert file.finished() == set()
+
+
+def test_data_that_is_refused_later_leaves_no_run_behind(tmp_path):
+    class Late(ArrayDataset):
+        def read(self, indices):
+            piece = super().read(indices)
+            images = piece.images.clone()
+            images[[i for i, index in enumerate(indices) if index == 29]] = 2.0
+            return piece._replace(images=images)
+
+    spec = spec_of(data={"kind": "arrays", "seed": 0})
+    data = Late(IMAGES.numpy().repeat(3, 0), LABELS.numpy().repeat(3, 0))
+    data.read(range(5))
+    with pytest.raises(DataError, match="range"):
+        run(tmp_path, spec, dataset=data)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_targeted_run_says_nothing_of_other_classes(tmp_path):
+    spec = spec_of(threats=[{"norm": "l0", "levels": [3], "goal": "targeted", "queries": 300}])
+    report = document(run(tmp_path, spec))
+    assert report["safe"][0]["basis"] == "no evidence"
+    assert "into a class given for each" in report["verdict"]
+    assert "safe" not in report["verdict"]
+
+
+def test_a_randomised_model_is_named_in_the_warnings(tmp_path):
+    class Random(LinearModel):
+        def predict(self, images):
+            return super().predict(images) + torch.randn(len(images), 2) * 3
+
+    report = document(run(tmp_path, model=lambda: Random(WEIGHT, -MEDIAN)))
+    assert any("other answers each time" in warning for warning in report["warnings"])

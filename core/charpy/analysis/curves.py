@@ -10,7 +10,7 @@ from charpy.outcome import Outcome
 from charpy.threat import FIRST_LEVEL, LAST_LEVEL
 
 
-def auc_part(outcomes: Outcomes, samples: int) -> AucPart | None:
+def auc_part(outcomes: Outcomes, samples: int, last: int = LAST_LEVEL) -> AucPart | None:
     """The area under the number of correctly classified samples not yet broken at th, by the trapezoidal rule.
 
     AUC = sum over neighbouring levels a < b of (b - a) * (n(a) + n(b)) / 2, with n(th) the samples that are held or
@@ -27,11 +27,12 @@ def auc_part(outcomes: Outcomes, samples: int) -> AucPart | None:
     Args:
         outcomes: of one norm.
         samples: correctly classified samples, the height of the curve at th = 0.
+        last: the largest level that an image of this size has.
 
     Returns:
         None when fewer than two levels were assessed or there is no correctly classified sample.
     """
-    first, last = outcomes.levels[0], outcomes.levels[-1]
+    first, end = outcomes.levels[0], outcomes.levels[-1]
     if len(outcomes.levels) < 2 or samples == 0:
         return None
     standing = outcomes.counts(Outcome.HELD, Outcome.PROVEN)
@@ -40,8 +41,8 @@ def auc_part(outcomes: Outcomes, samples: int) -> AucPart | None:
         norm=outcomes.norm,
         value=value,
         first=first,
-        last=last,
+        last=end,
         samples=samples,
-        normalised=value / (samples * (last - first)),
-        whole_range=outcomes.levels == tuple(range(FIRST_LEVEL, LAST_LEVEL + 1)),
+        normalised=value / (samples * (end - first)),
+        whole_range=outcomes.levels == tuple(range(FIRST_LEVEL, last + 1)),
     )

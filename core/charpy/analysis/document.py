@@ -141,7 +141,7 @@ class AucPart(Part):
     last: int
     samples: int = Field(description="correctly classified samples, the height of the curve at th = 0")
     normalised: float = Field(description="value / (samples * (last - first)): comparable between runs, in [0, 1]")
-    whole_range: bool = Field(description="true when th runs over 1..127, as in the paper")
+    whole_range: bool = Field(description="true when th runs over 1..127 (the paper), or every level of the image")
 
 
 class AgreementPart(Part):

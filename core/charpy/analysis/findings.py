@@ -14,11 +14,12 @@ import numpy as np
 
 from charpy.analysis.levels import LevelCosts
 from charpy.analysis.outcomes import DISTANCE_TOLERANCE, Bools, Evidence, Ints
+from charpy.checks import largest_level
 from charpy.outcome import Outcome
 from charpy.records import SampleRow, WitnessRow
 from charpy.runfile import RunFile
 from charpy.specs import RunSpec, ThreatSpec
-from charpy.threat import DEFAULT_LEVELS, FIRST_LEVEL, LAST_LEVEL
+from charpy.threat import DEFAULT_LEVELS, FIRST_LEVEL, LAST_LEVEL, Norm
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class NormFindings:
     """What the units of one norm found.
 
     Attributes:
+        last: the largest level that an image of this size has.
         reasons: position -> why its first invalid result was invalid.
         to_success: (th, step) -> rows that the attack spent on each sample that it broke.
         cost: (position, th, attack) -> rows spent on the sample under this norm until that witness.
@@ -51,6 +53,7 @@ class NormFindings:
 
     threat: ThreatSpec
     carry: bool
+    last: int = LAST_LEVEL
     attacked: list[tuple[int, int]] = field(default_factory=list)
     invalid: list[tuple[int, int]] = field(default_factory=list)
     reasons: dict[int, str] = field(default_factory=dict)
@@ -66,17 +69,22 @@ class NormFindings:
     @property
     def levels(self) -> tuple[int, ...]:
         """Every level that outcomes are known at."""
-        return tuple(range(FIRST_LEVEL, LAST_LEVEL + 1)) if self.threat.levels == "minimal" else self.threat.levels
+        return tuple(range(FIRST_LEVEL, self.last + 1)) if isinstance(self.threat.levels, str) else self.threat.levels
 
     @property
     def shown(self) -> tuple[int, ...]:
         """The levels that get a row in the report."""
-        return DEFAULT_LEVELS if self.threat.levels == "minimal" else self.threat.levels
+        levels = DEFAULT_LEVELS if isinstance(self.threat.levels, str) else self.threat.levels
+        return tuple(th for th in levels if th <= self.last)
 
 
 def read_findings(run: RunFile, model: int, spec: RunSpec, population: Population) -> dict[str, NormFindings]:
     """The results of every unit of `model`, by norm, in the order of the spec."""
-    found = {str(threat.norm): NormFindings(threat, spec.carry) for threat in spec.threats}
+    shape = tuple(run.meta("dataset")["shape"])
+    found = {
+        str(threat.norm): NormFindings(threat, spec.carry, largest_level(Norm(threat.norm), shape))
+        for threat in spec.threats
+    }
     for key, attack, row in run.results(model):
         norm, position = found[key.norm], population.position[row.sample]
         norm.attacked.append((position, key.th))

@@ -10,7 +10,7 @@ from charpy.analysis.document import Interval, RobustAccuracy, SafePart, ThreatP
 from charpy.analysis.intervals import clopper_pearson, ratio, upper_bound
 from charpy.analysis.outcomes import Outcomes
 from charpy.outcome import Outcome
-from charpy.threat import Norm
+from charpy.threat import Goal, Norm
 
 SAFE_NAMES = {Norm.L0: "pixel", Norm.LINF: "threshold"}
 """`th`-pixel-safe and `th`-threshold-safe (Kotyan & Vargas 2020, section IV)."""
@@ -72,10 +72,10 @@ def safe_parts(threats: Sequence[ThreatPart], *, valid: bool) -> tuple[SafePart,
 def _safe_part(threat: ThreatPart, valid: bool) -> SafePart:
     samples = threat.broken + threat.held + threat.proven
     basis: Literal["proven", "not broken", "no", "no evidence"]
-    if threat.broken:
+    if threat.broken and threat.goal != Goal.TARGETED:
         basis = "no"
-    elif not valid or samples == 0:
-        basis = "no evidence"
+    elif not valid or samples == 0 or threat.goal == Goal.TARGETED:
+        basis = "no evidence"  # one target per image leaves the other classes open
     else:
         basis = "proven" if threat.held == 0 else "not broken"
     return SafePart(

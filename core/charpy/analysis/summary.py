@@ -88,7 +88,7 @@ def _assess(run: RunFile, model: int, spec: RunSpec, proven: Certificates) -> As
     threats = _threats(run, model, found, shown, population)
     safe = safe_parts(threats, valid=status.value == "valid")
     dataset = DatasetPart.model_validate(run.meta("dataset"))
-    areas = [auc_part(of_norm, correct) for of_norm in outcomes.values()]
+    areas = [auc_part(of_norm, correct, found[norm].last) for norm, of_norm in outcomes.items()]
     clean = share(correct, samples)
     return Assessment(
         name=spec.name,

