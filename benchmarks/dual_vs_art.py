@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -234,7 +235,7 @@ def _page(name: str, started: dict[str, Any], lines: list[str], extra: list[str]
     return "\n".join([
         f"# {name}: few_pixel and threshold beside ART's PixelAttack and ThresholdAttack",
         "",
-        "Written by `python benchmarks/dual_vs_art.py`; its docstring says how the sides are set up.",
+        f"Written by `python {' '.join(sys.argv)}`; its docstring says how the sides are set up.",
         "",
         f"Machine: {machine}; ART {library.__version__}; load at the end {os.getloadavg()[0]:.1f}.",
         "",
