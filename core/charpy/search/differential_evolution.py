@@ -27,6 +27,7 @@ class DifferentialEvolution(Optimiser):
         population: P, at least 4; `default_population` when None.
         recombination: CR, the chance that a gene is taken from the mutant (one gene always is).
         dither: range of F.
+        clipped: bool `(D,)`, genes that are brought back to the bound they crossed instead of being drawn anew.
     """
 
     def __init__(
@@ -37,11 +38,12 @@ class DifferentialEvolution(Optimiser):
         population: int | None = None,
         recombination: float = 1.0,
         dither: tuple[float, float] = (0.5, 1.0),
+        clipped: torch.Tensor | None = None,
     ) -> None:
         self.box, self.random = box, random
         self.dimension = box.lower.shape[1]
         self.population = population or default_population(self.dimension)
-        self.recombination, self.dither = recombination, dither
+        self.recombination, self.dither, self.clipped = recombination, dither, clipped
 
     def start(self, sample: torch.Tensor, restart: torch.Tensor) -> State:
         """A Latin hypercube of the box.
@@ -96,6 +98,9 @@ class DifferentialEvolution(Optimiser):
             cross = self.random.uniform(sample, draws + 2, size, self.dimension) < self.recombination
             forced = self.random.integers(sample, draws + 3, self.dimension, size, 1)
             trial = torch.where(cross.scatter_(2, forced, True), trial, members)
+        if self.clipped is not None:
+            nearest = torch.maximum(torch.minimum(trial, box.upper[:, None]), box.lower[:, None])
+            trial = torch.where(self.clipped, nearest, trial)
         outside = (trial < box.lower[:, None]) | (trial > box.upper[:, None])
         redrawn = self._from_unit(self.random.uniform(sample, draws + 4, size, self.dimension), box)
         return torch.where(outside, redrawn, trial)

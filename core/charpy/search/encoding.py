@@ -28,6 +28,13 @@ class EngineName(StrEnum):
     SCIPY = "scipy"
 
 
+class RepairName(StrEnum):
+    """What DE does with a gene outside its range: draw it anew (the dual paper), or bring it back to the bound."""
+
+    REDRAW = "redraw"
+    CLIP = "clip"
+
+
 class FitnessName(StrEnum):
     """What is minimised: the true class's probability (the dual paper), or its margin over the best other score."""
 
@@ -72,6 +79,9 @@ class EvolutionParams(Params):
         unit="probability",
         source=DUAL,
     )
+    repair: RepairName = param(
+        RepairName.REDRAW, description="DE: a gene out of range; a place is drawn anew in any case", source=DUAL
+    )
     patience: int | None = param(
         None,
         ge=1,
@@ -96,12 +106,14 @@ class Encoding(Protocol):
         start: `(N, D)` genes where CMA-ES begins.
         sigma0: its first step size.
         resolution: half the distance between two genes that give different images.
+        bounded: bool `(D,)`, genes whose bounds mean something (a colour's), unlike a place's.
     """
 
     box: Box
     start: torch.Tensor
     sigma0: float
     resolution: float
+    bounded: torch.Tensor
 
     def decode(self, genes: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
         """Candidates `(B * P, C, H, W)` of `genes` `(B, P, D)` for the samples `(B,)`."""

@@ -6,7 +6,7 @@ import torch
 
 from charpy.interfaces.attack import Task
 from charpy.search import canonical, cma_es, differential_evolution
-from charpy.search.encoding import Encoding, EngineName, EvolutionParams, OptimiserName, evaluate
+from charpy.search.encoding import Encoding, EngineName, EvolutionParams, OptimiserName, RepairName, evaluate
 from charpy.search.population import Optimiser, search
 
 
@@ -24,7 +24,11 @@ def _lockstep(task: Task, encoding: Encoding, params: EvolutionParams) -> None:
     optimiser: Optimiser
     if params.optimiser is OptimiserName.DE:
         optimiser = differential_evolution.DifferentialEvolution(
-            encoding.box, task.random, population=params.population, recombination=params.recombination
+            encoding.box,
+            task.random,
+            population=params.population,
+            recombination=params.recombination,
+            clipped=encoding.bounded if params.repair is RepairName.CLIP else None,
         )
     else:
         optimiser = cma_es.CMAES(

@@ -16,13 +16,15 @@ class Standard(Battery):
     """The strongest attacks for what the model gives; the default of `charpy assess`.
 
     L0: few_pixel by differential evolution; Linf: threshold by CMA-ES; both minimise the margin, which unlike the
-    confidence does not saturate. A small DE population that crosses over and starts again when it stalls breaks at
-    least as many samples as the published settings at a fraction of their queries (benchmarks/results/).
+    confidence does not saturate. A small DE population that crosses over, keeps colours at their bounds and starts
+    again when it stalls breaks more samples than the published settings at a tenth of the queries
+    (benchmarks/results/few_pixel_defaults.md).
     """
 
     def steps(self, norm: Norm, access: Access) -> Sequence[Step]:
         """One attack per norm; none for a model that gives labels only."""
-        few_pixel = {"optimiser": "de", "fitness": "margin", "population": 10, "recombination": 0.3, "patience": 40}
+        small = {"population": 10, "recombination": 0.3, "repair": "clip", "patience": 40}
+        few_pixel = {"optimiser": "de", "fitness": "margin", **small}
         threshold = {"optimiser": "cma-es", "fitness": "margin", "population": 16}
         return _by_norm(norm, access, few_pixel, threshold)
 

@@ -50,6 +50,7 @@ class FewPixelEncoding:
         _, channels, height, width = images.shape
         upper = torch.tensor([height, width, *[255] * channels], dtype=torch.float32).repeat(th)[None].to(images.device)
         self.box = Box(torch.zeros_like(upper), upper)
+        self.bounded = torch.tensor([False, False, *[True] * channels]).repeat(th).to(images.device)
         first = torch.arange(th, device=images.device) % (height * width)
         colours = quantise(images).flatten(2)[:, :, first].permute(0, 2, 1).float()
         places = torch.stack([first // width, first % width], 1).float().expand(len(images), -1, -1)

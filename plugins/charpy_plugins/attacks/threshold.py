@@ -59,6 +59,7 @@ class ThresholdEncoding:
         values = quantise(task.images).float() if self.on_grid else task.images * 255
         self.start = values.flatten(1)
         self.box = Box((self.start - th).clamp_min(0), (self.start + th).clamp_max(255))
+        self.bounded = torch.ones(self.start.shape[1], dtype=torch.bool, device=self.start.device)
         self.sigma0 = th / 4 if sigma0 is None else sigma0
         self.resolution = 0.5 if self.on_grid else 0.0
 

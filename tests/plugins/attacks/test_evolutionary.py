@@ -82,6 +82,27 @@ def test_threshold_stays_in_its_box_and_reaches_its_corners(rounding):
         assert torch.equal(gap, room.int().clamp_max(7))
 
 
+def test_clipped_colours_reach_their_bounds(attack_with):
+    """On a linear model every best colour is a corner of the colour cube."""
+
+    class Recording(LinearModel):
+        def predict(self, images):
+            asked.append(images.clone())
+            return super().predict(images)
+
+    def extremes(repair):
+        asked.clear()
+        params = FewPixel.Params(optimiser="de", fitness="margin", population=10, recombination=0.5, repair=repair)
+        attack_with(FewPixel(params), Recording(WEIGHT, 1000.0), IMAGES[:1].repeat(12, 1, 1, 1), th=1, queries=300)
+        rows = torch.cat(asked[-20:])
+        changed = (rows != IMAGES[:1]).any(1, keepdim=True).expand_as(rows)
+        return float(((rows == 0) | (rows == 1))[changed].float().mean())
+
+    asked: list[torch.Tensor] = []
+    assert extremes("clip") > 0.5
+    assert extremes("redraw") < 0.2
+
+
 def test_truncation_is_lopsided_and_rounding_is_not():
     """What the released code loses: a gene just below v + th truncates to v + th - 1, one just above v - th stays."""
     task = task_of(torch.full((1, 1, 1, 1), 100 / 255), Norm.LINF, 1)
@@ -228,11 +249,11 @@ def test_results_depend_on_seed_and_sample_and_nothing_else(attack_with, optimis
 CHANGES = {
     FewPixel: {
         "optimiser": "de", "fitness": "margin", "population": 31, "generations": 3, "patience": 2, "sigma0": 2.0,
-        "engine": "pycma", "recombination": 0.5,
+        "engine": "pycma", "recombination": 0.5, "repair": "clip",
     },
     Threshold: {
         "optimiser": "de", "fitness": "margin", "population": 31, "generations": 3, "patience": 1, "sigma0": 30.0,
-        "rounding": "truncate", "engine": "pycma", "recombination": 0.5,
+        "rounding": "truncate", "engine": "pycma", "recombination": 0.5, "repair": "clip",
     },
 }  # fmt: skip
 
@@ -257,7 +278,7 @@ def test_every_parameter_has_an_effect(attack_with, kind, field):
 
     asked: list[torch.Tensor] = []
     base = {"fitness": "confidence"} if field == "fitness" else {"fitness": "margin"}
-    if field == "recombination":
+    if field in ("recombination", "repair"):
         base = {**base, "optimiser": "de", "population": 20}
     before, after = rows(base), rows({**base, field: CHANGES[kind][field]})
     assert before.shape != after.shape or not torch.equal(before, after)
