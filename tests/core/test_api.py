@@ -139,3 +139,16 @@ def test_importing_charpy_loads_neither_torch_nor_a_plugin():
     assert output[1:] == ["False", "False"]
     with pytest.raises(AttributeError, match="no attribute 'asess'"):
         charpy.asess  # noqa: B018
+
+
+def test_a_model_that_exits_later_does_not_end_the_callers_script():
+    calls = []
+
+    def leaving(images):
+        calls.append(len(images))
+        if len(calls) > 12:
+            raise SystemExit(0)
+        return numpy_scores(images)
+
+    with pytest.raises(ModelError, match="tried to end the process"):
+        charpy.assess(leaving, IMAGES, LABELS, **CHEAP)
