@@ -121,15 +121,13 @@ def assess(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "run.charpy"
     try:
-        try:
         evaluate(spec, path, subjects=[_subject(model, title)], dataset=dataset, listen=listen)
-    except SystemExit as cause:  # a model's exit(0) must not end the caller's script as a success
-        raise ModelError(
-            "the model or a plugin tried to end the process", where=title, found=f"SystemExit({cause.code!r})"
-        ) from cause
-    except BaseException:
+    except BaseException as cause:
         if out is None:
             shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(cause, SystemExit):  # a model's exit(0) must not end the caller's script as a success
+            found = f"SystemExit({cause.code!r})"
+            raise ModelError("the model or a plugin tried to end the process", where=title, found=found) from cause
         raise
     return Result(path, temporary=out is None)
 
