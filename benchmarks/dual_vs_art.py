@@ -77,13 +77,13 @@ class Stage:
         return Shard(list(range(count)), self.images[:count], self.labels[:count], ids)
 
 
-def stage(name: str, count: int) -> Stage:
-    """`count` correctly classified test images of a zoo model, drawn with a fixed seed."""
+def stage(name: str, count: int, seed: int = 5) -> Stage:
+    """`count` correctly classified test images of a zoo model; `seed` decides which."""
     plugins = registry()
     reference = plugins.load("datasets", DATA[name]).accepts(DATA[name], os.environ.get("CHARPY_DATA"))
     data = plugins.create("datasets", DATA[name], reference)
     model: Model = plugins.create("models", name)
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(5))[: 2 * count + 20].tolist()
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[: 2 * count + 20].tolist()
     piece = data.read(order)
     with torch.no_grad():
         right = (model.predict(piece.images).argmax(1) == piece.labels).nonzero()[:count, 0]

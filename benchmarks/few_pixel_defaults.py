@@ -8,6 +8,7 @@ Writes benchmarks/results/few_pixel_defaults.md.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="digits-cnn,cifar10-cnn")
     parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=5, help="which images; the settings were chosen on those of 5")
     parser.add_argument("--queries", type=int, default=3000)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/few_pixel_defaults.md"))
     options = parser.parse_args()
@@ -39,7 +41,7 @@ def main() -> None:
     lines = [
         "# few_pixel: success against queries",
         "",
-        f"Written by `python benchmarks/few_pixel_defaults.py`: {options.images} correctly classified images a model,",
+        f"Written by `python {' '.join(sys.argv)}`: {options.images} correctly classified images a model,",
         f"at most {options.queries:,} queries an image; broken, and queries an image on average.",
         "",
         f"Machine: {machine}.",
@@ -48,7 +50,7 @@ def main() -> None:
         "|---|---|---|---|---|---|",
     ]
     for model in options.models.split(","):
-        at = stage(model, options.images)
+        at = stage(model, options.images, options.seed)
         for name, params in SETTINGS.items():
             runs = [ours(at, Norm.L0, th, params, options.queries, options.images) for th in LEVELS]
             cells = " | ".join(f"{run.broken:.0%} / {run.rows // run.images:,}" for run in runs)

@@ -417,9 +417,6 @@ def test_two_attacks_of_one_kind_do_not_repeat_each_other(tmp_path):
     spec = spec_of(threats=[{"norm": "l0", "levels": [1], "battery": steps, "queries": 60}], shard=30)
     with RunFile.open(run(tmp_path, spec)) as file:
         first, second = file.units(0)
-        costs = {0: {}, 1: {}}
-        for key, _, row in file.results(0):
-            costs[key.step][row.sample] = row.queries
     assert second["attacked"] == first["attacked"] - first["broken"]
     assert second["broken"] > 0
 
@@ -548,3 +545,20 @@ def test_a_randomised_model_is_named_in_the_warnings(tmp_path):
 
     report = document(run(tmp_path, model=lambda: Random(WEIGHT, -MEDIAN)))
     assert any("other answers each time" in warning for warning in report["warnings"])
+
+
+def test_the_shipped_digits_model_gives_the_same_report_at_batch_32_and_256(tmp_path):
+    reports, images = [], []
+    for name, fields in {"a": {"batch_size": 32}, "b": {"batch_size": 256}, "c": {"seed": 1}}.items():
+        threats = [{"norm": norm, "levels": [1, 10], "queries": 300} for norm in ("l0", "linf")]
+        data = {"kind": "digits", "samples": 20}
+        spec = parse(RunSpec, {"data": data, "models": [{"reference": "digits-cnn"}], "threats": threats, **fields})
+        path = tmp_path / f"{name}.charpy"
+        evaluate(spec, path)
+        report = comparable(document(path))
+        report["spec"].pop("batch_size")
+        reports.append(report)
+        with RunFile.open(path) as file:
+            images.append([(w.norm, w.sample, w.image) for w in file.witnesses(0)])
+    assert reports[0] == reports[1]
+    assert images[0] == images[1] != images[2]

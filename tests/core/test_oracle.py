@@ -183,3 +183,11 @@ def test_rows_of_another_shape_are_refused(shape):
         oracle.scores(torch.zeros(shape), torch.tensor([0]))
     with pytest.raises(PluginError, match="wrong shape"):
         oracle.scores(torch.zeros(2, 1, 2, 2), torch.tensor([0]))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), 3e38, -3e38])
+@pytest.mark.parametrize("grid", list(Grid))
+def test_an_attacks_bad_candidate_is_not_the_models_fault(bad, grid):
+    oracle = oracle_of(linear(), torch.full((1, 1, 2, 2), 0.5), grid=grid)
+    assert oracle.scores(torch.full((1, 1, 2, 2), bad), torch.tensor([0])).isfinite().all()
+    assert not oracle.recorded().invalid.any()

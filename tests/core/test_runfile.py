@@ -97,3 +97,19 @@ def test_strangers_files_are_refused_and_left_alone(tmp_path):
         assert path.read_bytes() == before
     with pytest.raises(RunFileError, match="no such run file"):
         RunFile.open(tmp_path / "missing.charpy")
+
+
+def test_a_kill_right_after_creation_leaves_a_run_that_knows_its_spec(tmp_path, monkeypatch):
+    monkeypatch.setattr(RunFile, "set_meta", lambda *_, **__: pytest.fail("the spec must be there before the rename"))
+    RunFile.create(tmp_path / "run.charpy", {"seed": 4}, {}).close()
+    with RunFile.open(tmp_path / "run.charpy") as run:
+        assert run.spec == {"seed": 4}
+
+
+def test_samples_and_what_was_learnt_of_the_data_are_written_together_or_not_at_all(tmp_path):
+    with RunFile.create(tmp_path / "run.charpy", {}, {}) as run:
+        with pytest.raises(TypeError):
+            run.write_samples(0, [SampleRow(1, "a", 3, 3, True)], dataset=object())
+        assert run.samples(0) == []
+        run.write_samples(0, [SampleRow(1, "a", 3, 3, True)], dataset={"name": "d"})
+        assert (len(run.samples(0)), run.meta("dataset")) == (1, {"name": "d"})

@@ -22,7 +22,7 @@ from charpy.search.population import Optimiser, State
 
 LARGEST_STEP = 1 / 3
 """No coordinate's standard deviation exceeds this share of its box (pycma's `maxstd_boundrange`). It matters: with one
-step for places of width 8 and colours of width 255, few-pixel success falls from 91 % to 75 % at equal queries."""
+step for places of width 8 and colours of width 255, the places would be drawn at random for most of the search."""
 
 FULL_COVARIANCE_LIMIT = 50
 """Largest dimension with a full covariance matrix: ten pixels of three channels. Cost per evaluation grows with D^2."""

@@ -17,7 +17,7 @@ class Standard(Battery):
 
     L0: few_pixel by differential evolution; Linf: threshold by CMA-ES; both minimise the margin, which unlike the
     confidence does not saturate. A small DE population that crosses over, keeps colours at their bounds and starts
-    again when it stalls breaks more samples than the published settings at a tenth of the queries
+    again when it stalls breaks at least as many samples as the published settings with fewer queries
     (benchmarks/results/few_pixel_defaults.md).
     """
 
