@@ -164,7 +164,8 @@ def compare(at: Stage, optimiser: str, norm: Norm, th: int, count: int, cap: int
     theirs = art(at, norm, th, optimiser, iterations, count)
     paper = ours(at, norm, th, {"optimiser": optimiser}, queries, count)
     margin = ours(at, norm, th, {"optimiser": optimiser, "fitness": "margin"}, queries, count)
-    step = registry().create("attacks", "standard").steps(norm, Access.SCORES)[0]
+    steps = registry().create("attacks", "black-box").steps(norm, Access.SCORES)
+    step = next(step for step in steps if step.kind in ("few_pixel", "threshold"))
     default = ours(at, norm, th, step.params, DEFAULT_QUERIES, count)
     per_query = (theirs.seconds / theirs.rows) / (paper.seconds / paper.rows)
     row = (

@@ -6,7 +6,7 @@ import copy
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,9 +21,8 @@ from charpy.plugins import registry
 from charpy.reports.inert import visible
 from charpy.reports.terminal import dual_table, plain_table
 from charpy.runfile import RunFile
-from charpy.specs import ModelSpec, RunSpec, parse
+from charpy.specs import ModelSpec, RunSpec, levels_under, parse
 from charpy.subjects import Subject, subject_of, wrap_object
-from charpy.threat import DEFAULT_LEVELS
 from charpy.walk import Progress
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def assess(
     *,
     data: Dataset | None = None,
     name: str | None = None,
-    levels: Sequence[int] | Literal["minimal"] = DEFAULT_LEVELS,
+    levels: Sequence[int] | Mapping[str, Sequence[int]] | Literal["minimal"] | None = None,
     norms: Sequence[str] = ("l0", "linf"),
     queries: int = 5000,
     seed: int = 0,
@@ -82,7 +81,7 @@ def assess(
     out: str | Path | None = None,
     listen: Callable[[Progress], None] | None = None,
 ) -> Result:
-    """Assess `model` under L0 and Linf on `images` and `labels`.
+    """Assess `model` on `images` and `labels`, under L0 and Linf or other norms.
 
     Args:
         model: a torch module, a path or reference (`net.onnx`, `digits-cnn`), any callable from float32 images
@@ -91,8 +90,10 @@ def assess(
         labels: whole numbers `(N,)`.
         data: a dataset, instead of `images` and `labels`.
         name: the model's name in the report.
-        levels: th, 1..127, or "minimal" for each sample's smallest.
-        norms: "l0" and/or "linf".
+        levels: th (pixels under L0, 1/255 steps under the other norms) for every norm, or by norm, such as
+            `{"l2": (64, 128)}`, or "minimal" for each sample's smallest. A norm that gets none takes its own:
+            1, 3, 5, 10 under L0 and Linf; see `charpy.threat.default_levels`.
+        norms: any of "l0", "l1", "l2", "linf".
         queries: model rows that each attack may spend per sample and level.
         seed: of every random draw.
         battery: which attacks; `charpy plugins` lists them.
@@ -106,13 +107,13 @@ def assess(
     """
     dataset = data if data is not None else ArrayDataset(images, labels)
     title = name or (str(model) if isinstance(model, str | Path) else _title(model))
-    threat = {"levels": levels if isinstance(levels, str) else list(levels), "queries": queries, "battery": battery}
+    threat = {"queries": queries, "battery": battery}
     fields = {
         "name": title,
         "seed": seed,
         "data": {"kind": "arrays"},
         "models": [{"name": title, "reference": title}],
-        "threats": [{**threat, "norm": str(norm)} for norm in norms],
+        "threats": [{"norm": str(norm), **levels_under(str(norm), levels, norms), **threat} for norm in norms],
         "grid": str(grid or dataset.grid),
         "batch_size": batch_size,
     }

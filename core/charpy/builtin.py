@@ -12,6 +12,7 @@ def charpy_commands() -> Mapping[str, str]:
     """The commands of the `charpy` program."""
     return {
         "assess": "charpy.cli.assess:assess",
+        "attacks": "charpy.cli.attacks:attacks",
         "describe": "charpy.cli.describe:describe",
         "export": "charpy.cli.export:export",
         "plugins": "charpy.cli.plugins:plugins",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from charpy.errors import DataError, SpecError
 from charpy.pixels import on_grid
-from charpy.threat import LAST_LEVEL, Grid, Norm
+from charpy.threat import DUAL, LAST_LEVEL, Grid, Norm
 
 if TYPE_CHECKING:
     import torch
@@ -138,7 +138,7 @@ def check_threat(norm: Norm, radius: float, shape: Shape, *, where: str = "") ->
     """Refuse a radius that no image of `shape` `(C, H, W)` can use.
 
     `radius` is in the unit of `ThreatModel.radius`: pixels for L0 (there it equals th), image values in [0, 1]
-    otherwise (th/255 for Linf).
+    otherwise (th/255).
 
     Raises:
         SpecError: the radius is no number, is negative, is not whole (L0), or exceeds the diameter of the image box.
@@ -157,18 +157,23 @@ def check_threat(norm: Norm, radius: float, shape: Shape, *, where: str = "") ->
             where=where,
             found=f"{radius:g} {unit}",
             expected=f"0..{largest:g} {unit} for images of {channels} x {height} x {width}",
-            hint=f"the largest level of {norm} here is {largest_level(norm, shape)}" if norm in _LEVELS else "",
+            hint=f"the largest level of {norm} here is {largest_level(norm, shape)}",
         )
     if norm is Norm.L0 and radius != int(radius):
         raise SpecError("l0 counts whole pixels", where=where, found=f"{radius:g}", expected="a whole number")
 
 
-_LEVELS = (Norm.L0, Norm.LINF)
-
-
 def largest_level(norm: Norm, shape: Shape) -> int:
-    """The largest robustness level th that makes sense for images of `shape`: an 8 x 8 image has 64 pixels."""
-    return min(LAST_LEVEL, shape[1] * shape[2]) if norm is Norm.L0 else LAST_LEVEL
+    """The largest robustness level th that makes sense for images of `shape` `(C, H, W)`.
+
+    At most 127 for L0 and Linf (an 8 x 8 image has 64 pixels); for L1 and L2 the diameter of the image box in whole
+    1/255 steps, 255 * C * H * W and 255 * sqrt(C * H * W).
+    """
+    channels, height, width = shape
+    if norm in DUAL:
+        return min(LAST_LEVEL, height * width) if norm is Norm.L0 else LAST_LEVEL
+    values = channels * height * width
+    return 255 * values if norm is Norm.L1 else math.isqrt(255 * 255 * values)
 
 
 class Duplicates:

@@ -7,7 +7,7 @@ against the model on a probe batch and timed; the choice and the times are kept 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,9 @@ ACCELERATOR = 16
 
 AGREEMENT = 1e-4
 """Largest relative difference of scores at which another way counts as the same model."""
+
+SAME_GRADIENT = 0.01
+"""Largest relative difference of a gradient at which it counts as the same."""
 
 PREFERENCE = 1.3
 """An earlier way is kept unless a later one is this much faster: equal machines then make equal choices."""
@@ -56,6 +59,8 @@ class QueryEngine:
     Attributes:
         chosen: the way in use.
         bare: the model as given, at its own best batch size: what every overhead is measured against.
+        gradient: the way that gradients take, timed forward and backward; None where nobody asked for it.
+        bare_gradient: the same by the model as given.
         threads: torch threads that the model computes with; the code around it runs with one.
         num_classes: K, as the model answered; 0 where it gives labels only.
         notes: why another way was not taken.
@@ -65,6 +70,8 @@ class QueryEngine:
     output: Output
     chosen: Way
     bare: Way
+    gradient: Way | None = None
+    bare_gradient: Way | None = None
     threads: int = 1
     num_classes: int = 2
     notes: list[str] = field(default_factory=list)
@@ -78,28 +85,21 @@ class QueryEngine:
         *,
         batch_size: int | None = None,
         keep: str | None = None,
+        gradients: bool = False,
+        keep_gradient: str | None = None,
     ) -> QueryEngine:
         """Choose by measurement on `probe` `(N, C, H, W)`; a given `batch_size` is kept where it cannot matter.
 
-        `keep` names the way that a run began with: it is taken again if it is still there, so that a resumed run does
-        not turn on how fast the machine is today.
+        `keep` names the way that a run began with, `keep_gradient` that of its gradients: they are taken again if they
+        are still there, so that a resumed run does not turn on how fast the machine is today. With `gradients`, the
+        ways to compute them are measured too.
         """
         images = as_images(probe).to(model.device)
         most = BATCHES[-1] * _factor(images)
         rows = images.repeat(-(-most // len(images)), 1, 1, 1)[:most]
         as_given = _time("as given", model.predict, rows)
-        ways, notes = [], []
-        for name, build in model.forwards().items():
-            try:
-                forward = build()
-                gap = _gap(model.predict, forward, _disturbed(rows[:FIXED_BATCH]), output)
-                ways.append(replace(_time(name, forward, rows), gap=gap))
-            except Exception as cause:  # noqa: BLE001 - any failure of an optional fast path only costs speed
-                notes.append(f"{name} not used: {str(cause).splitlines()[0] if str(cause) else type(cause).__name__}")
-        ways.append(as_given)
-        fastest = min(way.seconds_per_row for way in ways)
-        quick = [way for way in ways if way.seconds_per_row <= PREFERENCE * fastest]
-        chosen = next((way for way in ways if way.name == keep), quick[0])
+        notes: list[str] = []
+        chosen = _choose(model, model.forwards(), rows, output, as_given, keep, notes)
         batch = (batch_size or chosen.batch) if chosen.invariant else FIXED_BATCH * _factor(images)
         bare = replace(as_given, batch=as_given.batch if as_given.invariant else FIXED_BATCH * _factor(images))
         if chosen is as_given:
@@ -110,12 +110,26 @@ class QueryEngine:
             classes = 0 if output is Output.LABELS else model.predict(rows[:1].clone()).shape[1]
         kept = replace(chosen, batch=batch)
         bare = kept if chosen is bare else bare
-        return cls(model, output, kept, bare, torch.get_num_threads(), classes, notes)
+        gradient = own = None
+        if gradients:
+            own = _time_gradient("as given", model.predict, rows, output)
+            gradient = _choose(model, model.differentiable(), rows, output, own, keep_gradient, notes, backward=True)
+            tuned = (batch_size or gradient.batch) if gradient.invariant else FIXED_BATCH * _factor(images)
+            gradient = replace(gradient, batch=tuned)
+            own = replace(own, batch=tuned if own.invariant else FIXED_BATCH * _factor(images))
+        return cls(model, output, kept, bare, gradient, own, torch.get_num_threads(), classes, notes)
 
     @property
     def slack(self) -> float:
         """By how much a row must be misclassified here for the model as given to misclassify it too."""
-        return 4 * self.chosen.gap
+        return 4 * max(self.chosen.gap, 0.0 if self.gradient is None else self.gradient.gap)
+
+    @property
+    def shortcut(self) -> bool:
+        """Whether anything but the model as given answers."""
+        return self.chosen.name != self.bare.name or (
+            self.gradient is not None and self.gradient.name != self.bare.name
+        )
 
     def answers(self, candidates: torch.Tensor) -> torch.Tensor:
         """What the model says of `candidates` `(M, C, H, W)`, uint8 pixels or float images, by the chosen way.
@@ -130,7 +144,12 @@ class QueryEngine:
 
     def without_shortcut(self) -> QueryEngine:
         """This engine on the model as given."""
-        return replace(self, chosen=self.bare)
+        return replace(self, chosen=self.bare, gradient=self.bare_gradient)
+
+    def bare_seconds(self, rows: int, gradients: int) -> float:
+        """What `rows` queries, `gradients` of them with a gradient, cost by the model as given in full batches."""
+        backward = self.bare_gradient or self.bare
+        return (rows - gradients) * self.bare.seconds_per_row + gradients * backward.seconds_per_row
 
     @torch.no_grad()
     def _ask(self, way: Way, candidates: torch.Tensor) -> torch.Tensor:
@@ -141,6 +160,35 @@ class QueryEngine:
                 images = as_images(piece.to(device))
                 pieces.append(way.forward(images if images is not piece else images.clone()))
         return as_scores(torch.cat(pieces), self.output)
+
+
+def _choose(
+    model: Model,
+    builders: Mapping[str, Callable[[], Forward]],
+    rows: torch.Tensor,
+    output: Output,
+    as_given: Way,
+    keep: str | None,
+    notes: list[str],
+    *,
+    backward: bool = False,
+) -> Way:
+    """The first of the ways, `as_given` last, that is nearly as fast as the fastest; or the one named `keep`."""
+    ways = []
+    for name, build in builders.items():
+        try:
+            forward = build()
+            gap = _gap(model.predict, forward, _disturbed(rows[:FIXED_BATCH]), output)
+            if backward:
+                _same_gradient(model.predict, forward, _disturbed(rows[:FIXED_BATCH]), output)
+            way = _time_gradient(name, forward, rows, output) if backward else _time(name, forward, rows)
+            ways.append(replace(way, gap=gap))
+        except Exception as cause:  # noqa: BLE001 - any failure of an optional fast path only costs speed
+            notes.append(f"{name} not used: {str(cause).splitlines()[0] if str(cause) else type(cause).__name__}")
+    ways.append(as_given)
+    fastest = min(way.seconds_per_row for way in ways)
+    quick = [way for way in ways if way.seconds_per_row <= PREFERENCE * fastest]
+    return next((way for way in ways if way.name == keep), quick[0])
 
 
 def as_scores(answers: torch.Tensor, output: Output) -> torch.Tensor:
@@ -179,6 +227,27 @@ def _time(name: str, forward: Forward, rows: torch.Tensor) -> Way:
         if time.perf_counter() - started > _MEASURE_SECONDS:
             break
     return Way(name, forward, best[1], best[0], _invariant(forward, rows, answers))
+
+
+def _slope(forward: Forward, images: torch.Tensor, output: Output) -> torch.Tensor:
+    """The gradient `(N, C, H, W)` of the sum of squared scores."""
+    with torch.enable_grad():
+        leaf = images.detach().clone().requires_grad_(True)
+        slope: torch.Tensor = torch.autograd.grad(as_scores(forward(leaf), output).square().sum(), leaf)[0]
+        return slope
+
+
+def _same_gradient(reference: Forward, other: Forward, images: torch.Tensor, output: Output) -> None:
+    """Raise where the gradients point elsewhere; a few rows may differ, where a kink of the model lies between."""
+    expected, found = (_slope(forward, images, output).flatten(1) for forward in (reference, other))
+    off = (expected - found).norm(dim=1) > SAME_GRADIENT * expected.norm(dim=1)
+    if int(off.sum()) > len(images) // 10:
+        raise ModelError(f"has another gradient than the model on {int(off.sum())} of {len(images)} probe images")
+
+
+def _time_gradient(name: str, forward: Forward, rows: torch.Tensor, output: Output) -> Way:
+    """As `_time`, forward and backward together."""
+    return replace(_time(name, lambda images: _slope(forward, images, output), rows), forward=forward)
 
 
 def _best_of(

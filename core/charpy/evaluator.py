@@ -35,11 +35,14 @@ from charpy.subjects import (
     open_dataset,
     subject_of,
 )
-from charpy.threat import Goal, ThreatModel
+from charpy.threat import Access, Goal, ThreatModel
 from charpy.unit import Bench
 from charpy.walk import Progress, Site, Walk, plan
 
 PROBE = 64
+
+PLANTED = 8
+"""Samples on which every attack is tried with a planted adversarial example."""
 
 
 def evaluate(
@@ -88,7 +91,9 @@ def _run(
         with RunFile.open(path) as run:
             run.check_identity(identity)
             if not run.meta("finished"):
-                engines = {part["name"]: part["engine"] for part in run.meta("models", [])}
+                engines = {
+                    part["name"]: (part["engine"], part.get("gradient_engine")) for part in run.meta("models", [])
+                }
                 _drive(site, run, models, _ready(site, models, opened, engines))
         return
     ready = _ready(site, models, opened)
@@ -111,11 +116,14 @@ class _Ready:
 
 
 def _ready(
-    site: Site, subjects: Sequence[Subject], opened: Sequence[Model], engines: Mapping[str, str] | None = None
+    site: Site,
+    subjects: Sequence[Subject],
+    opened: Sequence[Model],
+    engines: Mapping[str, tuple[str, str | None]] | None = None,
 ) -> list[_Ready]:
     """Check every model on a probe of the data and choose its engine and attacks, before anything is written.
 
-    `engines` are those that a resumed run began with, by title.
+    `engines` are those that a resumed run began with, by title: of forward-only queries, and of gradients.
     """
     spec, data = site.spec, site.data
     probe = site.read(range(min(PROBE, len(site.indices))))
@@ -139,11 +147,22 @@ def _ready(
                 found=f"{len(data.class_names)} classes in {data.name}, {found.num_classes} in the model",
                 hint="give the data set that the model was trained on",
             )
-        keep = (engines or {}).get(subject.title)
-        engine = QueryEngine.measure(model, found.output, probe.images, batch_size=spec.batch_size, keep=keep)
+        attacks = [attacks_of(threat, found.access, site.registry) for threat in spec.threats]
+        for threat, planned in zip(spec.threats, attacks, strict=True):
+            for item in planned:
+                item.attack.prepare(threat.norm, threat.goal, (site.read(shard) for shard in site.shards()))
+        keep, keep_gradient = (engines or {}).get(subject.title, (None, None))
+        engine = QueryEngine.measure(
+            model,
+            found.output,
+            probe.images,
+            batch_size=spec.batch_size,
+            keep=keep,
+            gradients=any(item.attack.access is Access.GRADIENTS for planned in attacks for item in planned),
+            keep_gradient=keep_gradient,
+        )
         judge = Judge(subject.open(), found.output, data.shape, metrics)
         bench = Bench(model, engine, judge, found.num_classes, spec.seed)
-        attacks = [attacks_of(threat, found.access, site.registry) for threat in spec.threats]
         ready.append(_Ready(bench, found, attacks))
     return ready
 
@@ -166,7 +185,11 @@ def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequenc
     for index, item in enumerate(ready):
         correct = _clean(site, run, index, item.bench)
         for threat, attacks in zip(spec.threats, item.attacks, strict=True):
-            Walk(site, run, index, item.bench, item.found.access, threat, attacks, correct, finished).all()
+            walk = Walk(site, run, index, item.bench, item.found.access, threat, attacks, correct, finished)
+            walk.all()
+            known = run.meta("drills", [])
+            if not any((row["model"], row["norm"]) == (index, threat.norm) for row in known):
+                run.set_meta(drills=known + walk.drills(PLANTED))
         _unchanged(subjects[index].title, item.bench)
     doubts = [warning for subject, item in zip(subjects, ready, strict=True) for warning in _doubts(subject, item)]
     doubts += [
@@ -234,7 +257,10 @@ def _model_part(subject: Subject, item: _Ready, data: Dataset) -> dict[str, Any]
         "output": found.output.value,
         "input_shape": list(model.input_shape or data.shape),
         "num_classes": found.num_classes,
+        "deterministic": found.deterministic,
+        "batch_invariant": found.batch_invariant,
         "engine": bench.engine.chosen.name,
+        "gradient_engine": bench.engine.gradient.name if bench.engine.gradient else None,
         "micro_batch": bench.engine.chosen.batch,
         "defenses": list(subject.defenses),
         "fingerprint": dict(model.fingerprint()),

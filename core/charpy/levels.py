@@ -11,6 +11,9 @@ from charpy.threat import FIRST_LEVEL, LAST_LEVEL
 
 Ints = NDArray[np.int64]
 
+SLOTS = 8
+"""By how many columns the table of failures grows; a doubling climb to 127 fails at most 8 times."""
+
 
 @dataclass
 class LevelSearch:
@@ -20,19 +23,25 @@ class LevelSearch:
     breaks; halve the gap between the largest failure below and the smallest witness; then look again below the
     witness, with fresh random numbers, at `patience` levels in a row; any success starts the last two steps anew. A
     witness counts at its own distance, whatever level it was searched at, and none is ever lost.
+
+    Attributes:
+        smallest: `(size,)`, the level of each sample's nearest witness, `last + 1` where there is none.
+        failed: `(size, slots)`, the levels below `smallest` that failed, in no order, 0 where a slot is free. Memory
+            grows with the number of tries (logarithmic in `last`), not with `last`.
+        looks: `(size,)`, how many looks below the witness have failed.
     """
 
     size: int
     last: int = LAST_LEVEL
     patience: int = 2
     smallest: Ints = field(init=False)
-    failed: NDArray[np.bool_] = field(init=False)
+    failed: Ints = field(init=False)
     looks: Ints = field(init=False)
 
     def __post_init__(self) -> None:
         """Nothing tried yet."""
         self.smallest = np.full(self.size, self.last + 1)
-        self.failed = np.zeros((self.size, self.last + 1), dtype=bool)
+        self.failed = np.zeros((self.size, SLOTS), dtype=np.int64)
         self.looks = np.zeros(self.size, dtype=np.int64)
 
     def next(self) -> Ints:
@@ -46,11 +55,12 @@ class LevelSearch:
         return np.where(unbroken, climb, np.where(self.smallest - low > 1, halve, look)).astype(np.int64)
 
     def tell(self, samples: Ints, th: Ints, distance: NDArray[np.float64]) -> None:
-        """What trying `th` gave for `samples`: the witness's distance in levels, infinity where it held."""
+        """What trying `th` gave for `samples`, each at most once: the witness's distance in levels, infinity where it
+        held.
+        """
         broken = np.isfinite(distance)
         closed = self.smallest[samples] - self._largest_failure()[samples] <= 1
-        held = samples[~broken]
-        self.failed[held, th[~broken]] = True
+        self._remember(samples[~broken], th[~broken])
         self.looks[samples[~broken & closed]] += 1
         level = np.maximum(np.ceil(distance[broken] - 1e-6), FIRST_LEVEL).astype(np.int64)
         better = level < self.smallest[samples[broken]]
@@ -58,9 +68,14 @@ class LevelSearch:
         self.looks[samples[broken & closed][~better[closed[broken]]]] += 1
         np.minimum.at(self.smallest, samples[broken], level)
 
+    def _remember(self, samples: Ints, th: Ints) -> None:
+        """Write failures into free slots. A failure from `smallest` on says nothing any more, so its slot is free."""
+        self.failed[self.failed >= self.smallest[:, None]] = 0
+        if (self.failed[samples] != 0).all(axis=1).any():
+            self.failed = np.pad(self.failed, ((0, 0), (0, SLOTS)))
+        self.failed[samples, (self.failed[samples] == 0).argmax(axis=1)] = th
+
     def _largest_failure(self) -> Ints:
         """The largest failed level below each sample's smallest witness, 0 where there is none."""
-        levels = np.arange(self.last + 1)
-        below = self.failed & (levels[None] < self.smallest[:, None])
-        largest: Ints = np.where(below, levels[None], 0).max(axis=1)
+        largest: Ints = np.where(self.failed < self.smallest[:, None], self.failed, 0).max(axis=1, initial=0)
         return largest

@@ -1,8 +1,21 @@
-"""What a search minimises: functions of scores `(M, K)` that are negative, or small, where the goal is reached."""
+"""What an attack minimises: functions of scores `(M, K)` that are negative, or small, where the goal is reached.
+
+Each takes `scores (M, K)`, `labels (M,)` and, for a targeted goal, `targets (M,)`, and gives `(M,)`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
+
+from charpy.errors import unknown_name
+
+Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
+
+Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""A loss of an attack's own: `(scores (A, K), rows (A,)) -> (A,)`, differentiable, to minimise; `rows` are the
+positions of the scores' images among the candidates that the oracle was asked about."""
 
 
 def margin(scores: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
@@ -21,3 +34,55 @@ def confidence(scores: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor
     if targets is None:
         return probabilities.gather(1, labels[:, None])[:, 0]
     return 1 - probabilities.gather(1, targets[:, None])[:, 0]
+
+
+def log_odds(scores: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
+    """`(M,)` log-odds of the true class, z_y - log sum of the others' exponentials; targeted: minus the target's.
+
+    It orders images as the cross-entropy does and has the direction of its gradient, but never saturates: the gradient
+    of the cross-entropy is lost in float32 at margins above about 16, where an attack then sees a flat model.
+    """
+    key = (labels if targets is None else targets)[:, None]
+    odds = scores.gather(1, key)[:, 0] - scores.scatter(1, key, -torch.inf).logsumexp(1)
+    return odds if targets is None else -odds
+
+
+def cross_entropy(scores: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
+    """`(M,)` log-probability of the true class (minus its cross-entropy); targeted: cross-entropy of the target."""
+    odds = log_odds(scores, labels, targets)  # so computed, a confident model's rounding does not cancel the true class
+    return -torch.nn.functional.softplus(-odds) if targets is None else torch.nn.functional.softplus(odds)
+
+
+def dlr(scores: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
+    """`(M,)` difference-of-logits ratio, free of the scores' scale (Croce & Hein 2020b, eq. 6 and 7), to minimise.
+
+    Untargeted (z_y - max other) / (z_(1) - z_(3)); targeted (z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2). With fewer
+    classes than a formula needs, the last there is takes the place of the missing ones.
+    """
+    top = scores.topk(min(4, scores.shape[1]), dim=1).values
+    third = top[:, min(2, top.shape[1] - 1)]
+    if targets is None:
+        return margin(scores, labels) / (top[:, 0] - third + 1e-12)
+    own, target = (scores.gather(1, index[:, None])[:, 0] for index in (labels, targets))
+    return (own - target) / (top[:, 0] - (third + top[:, -1]) / 2 + 1e-12)
+
+
+LOSSES: Mapping[str, Loss] = {
+    "margin": margin,
+    "confidence": confidence,
+    "cross_entropy": cross_entropy,
+    "log_odds": log_odds,
+    "dlr": dlr,
+}
+"""By the name under which an attack asks the oracle for it."""
+
+
+def loss_named(name: str) -> Loss:
+    """The loss of that name.
+
+    Raises:
+        UnknownNameError: there is none; the nearest names are listed.
+    """
+    if name not in LOSSES:
+        raise unknown_name("loss", name, LOSSES)
+    return LOSSES[name]

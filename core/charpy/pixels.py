@@ -29,6 +29,58 @@ def quantise(images: torch.Tensor) -> torch.Tensor:
     return images.mul(255).round_().clamp_(0, 255).nan_to_num_(0.0).to(torch.uint8)
 
 
+def snap(threat: ThreatModel, originals: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """uint8 grid points near `images` `(M, C, H, W)`: the nearest, but never outside a ball that the image was inside.
+
+    Rounding moves an image by up to half a step in every value, which takes one at the edge of the ball out of it. Such
+    an image is moved towards its original (`originals`, uint8) until it is inside again.
+    """
+    import torch
+
+    pixels = quantise(images)
+    if images.dtype == torch.uint8 or threat.norm is Norm.L0:
+        return pixels
+    exact = originals.to(torch.float32)
+    delta = images.to(torch.float32) * 255 - exact
+    radius = threat.radius * 255
+    if threat.norm is Norm.LINF:
+        most = int(radius + 1e-9)
+        near = exact + pixels.to(torch.float32).sub_(exact).clamp_(-most, most)
+        was_inside = (delta.flatten(1).abs().amax(1) <= radius + 255 * REAL_TOLERANCE)[:, None, None, None]
+        return torch.where(was_inside, near.to(torch.uint8), pixels)
+    lost = _norm(threat.norm, delta) <= radius + 255 * REAL_TOLERANCE
+    lost &= _norm(threat.norm, pixels.to(torch.float32) - exact) > radius
+    if not bool(lost.any()):
+        return pixels
+    pixels[lost] = _shrunk(threat.norm, exact[lost], delta[lost], radius)
+    return pixels
+
+
+def _shrunk(norm: Norm, exact: torch.Tensor, delta: torch.Tensor, radius: float) -> torch.Tensor:
+    """uint8 grid points at `exact + s delta`, for nearly the largest s <= 1 that rounds to a point within `radius`."""
+    import torch
+
+    found = delta.trunc()  # always inside: no value grows
+    size = _norm(norm, found)
+    low = torch.zeros(len(delta), device=delta.device)
+    high = torch.ones_like(low)
+    for _ in range(7):
+        middle = (low + high) / 2
+        tried = (delta * middle[:, None, None, None]).round_()
+        length = _norm(norm, tried)
+        fits = length <= radius
+        longer = (fits & (length >= size)).nonzero()[:, 0]
+        found.index_copy_(0, longer, tried.index_select(0, longer))
+        size[longer] = length[longer]
+        low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
+    return found.add_(exact).clamp_(0, 255).to(torch.uint8)
+
+
+def _norm(norm: Norm, delta: torch.Tensor) -> torch.Tensor:
+    flat = delta.flatten(1)
+    return flat.abs().sum(1) if norm is Norm.L1 else flat.square().sum(1).sqrt()
+
+
 def as_images(pixels: torch.Tensor) -> torch.Tensor:
     """float32 images in [0, 1] of uint8 `pixels`; float input is returned as it is."""
     import torch

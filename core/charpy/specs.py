@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from charpy.errors import SpecError
-from charpy.threat import DEFAULT_LEVELS, FIRST_LEVEL, LAST_LEVEL, Goal, Grid, Norm
+from charpy.threat import DUAL, FIRST_LEVEL, LAST_LEVEL, Goal, Grid, Norm, default_levels
+
+MOST = 2**53
+"""A larger level is refused before any image is known: it could not be told from the next one as a float."""
 
 SpecType = TypeVar("SpecType", bound=BaseModel)
 
@@ -38,10 +41,12 @@ class AttackSpec(ComponentSpec):
 class ThreatSpec(Spec):
     """One norm, the levels at which it is assessed, and what attacks it."""
 
-    norm: Literal[Norm.L0, Norm.LINF] = Field(description="l0 (pixels) or linf (1/255 steps)")
+    norm: Norm = Field(description="l0 (pixels), or l1, l2, linf (1/255 steps of an image value)")
     levels: tuple[int, ...] | Literal["minimal"] = Field(
-        default=DEFAULT_LEVELS,
-        description=f"th, {FIRST_LEVEL}..{LAST_LEVEL}; or 'minimal': search each sample's smallest th in that range",
+        default_factory=lambda known: default_levels(known["norm"]),
+        description=f"th: {FIRST_LEVEL}..{LAST_LEVEL} for l0 and linf, up to the diameter of the image box for l1 and "
+        "l2 (an L2 radius of 0.5 is th = 128); or 'minimal': search each sample's smallest th in that range. If not "
+        f"given: {'; '.join(f'{norm} {list(default_levels(norm))}' for norm in Norm)}",
     )
     goal: Goal = Goal.UNTARGETED
     battery: str | tuple[AttackSpec, ...] = Field(
@@ -51,13 +56,15 @@ class ThreatSpec(Spec):
 
     @field_validator("levels")
     @classmethod
-    def _levels_in_range(cls, levels: tuple[int, ...] | str) -> tuple[int, ...] | str:
+    def _levels_in_range(cls, levels: tuple[int, ...] | str, info: ValidationInfo) -> tuple[int, ...] | str:
         if isinstance(levels, str):
             return levels
         if not levels:
             raise ValueError("at least one level is needed")
-        if bad := [th for th in levels if not FIRST_LEVEL <= th <= LAST_LEVEL]:
-            raise ValueError(f"levels {bad} are outside {FIRST_LEVEL}..{LAST_LEVEL}")
+        dual = info.data.get("norm") in DUAL  # l1 and l2 end with the image, which is not known here
+        if bad := [th for th in levels if not FIRST_LEVEL <= th <= (LAST_LEVEL if dual else MOST)]:
+            end = str(LAST_LEVEL) if dual else "the diameter of the image box"
+            raise ValueError(f"levels {bad} are outside {FIRST_LEVEL}..{end}")
         if len(set(levels)) < len(levels):
             raise ValueError(f"levels {list(levels)} name a level twice")
         return tuple(sorted(levels))
@@ -143,6 +150,29 @@ def parse(spec: type[SpecType], data: Mapping[str, Any], *, where: str = "") -> 
         raise _readable(cause, spec, where) from None
 
 
+def levels_under(
+    norm: str, levels: Sequence[int] | Mapping[str, Sequence[int]] | str | None, norms: Sequence[str]
+) -> dict[str, Any]:
+    """The `levels` field of the threat of one of `norms`; empty where the norm takes its own default.
+
+    Args:
+        norm: the threat's.
+        levels: for every norm, or by norm; "minimal"; None for each norm's default.
+        norms: of the run, so that levels of a norm that is not among them are refused.
+
+    Raises:
+        SpecError: levels of a norm that is not assessed.
+    """
+    if isinstance(levels, Mapping):
+        if strangers := sorted(str(name) for name in levels.keys() - {str(name) for name in norms}):
+            found, expected = ", ".join(strangers), ", ".join(map(str, norms))
+            raise SpecError("levels of a norm that is not assessed", where="levels", found=found, expected=expected)
+        levels = {str(name): values for name, values in levels.items()}.get(norm)
+    if levels is None:
+        return {}
+    return {"levels": levels if isinstance(levels, str) else list(levels)}
+
+
 def schema() -> dict[str, Any]:
     """JSON Schema of a run spec."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **RunSpec.model_json_schema()}
@@ -153,8 +183,8 @@ def _readable(error: ValidationError, spec: type[BaseModel], where: str) -> Spec
     items = error.errors()
     outer = {item["loc"][:length] for item in items for length in range(len(item["loc"]))}
     for item in items:
-        if item["loc"] in outer:
-            continue  # it follows from an error inside it
+        if item["loc"] in outer or item["type"] == "default_factory_not_called":
+            continue  # it follows from another error
         path = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(item["loc"][-1]), _fields_at(spec, item["loc"][:-1]), n=1, cutoff=0.5)

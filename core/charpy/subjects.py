@@ -174,17 +174,25 @@ def _planned(step: Step | AttackSpec, threat: ThreatSpec, access: Access, regist
             where=where,
             hint="choose attacks that need less; `charpy plugins` lists them",
         )
-    name = getattr(step, "name", None) or step.kind
-    return PlannedAttack(name, step.kind, attack, step.queries)
+    if isinstance(step, AttackSpec):
+        return PlannedAttack(step.name or step.kind, step.kind, attack, step.queries)
+    # A battery's own budget is for what it needs at most: it never exceeds what the threat allows.
+    queries = None if step.queries is None else min(step.queries, threat.queries)
+    return PlannedAttack(step.kind, step.kind, attack, queries)
 
 
 def identity_of(
     spec: RunSpec, dataset: Dataset, fingerprints: Mapping[str, Mapping[str, str]], registry: Registry
 ) -> dict[str, str]:
     """What a run is about, as key -> value: every field of the spec, the data, the models, the plugins in it."""
+    taken = _taken_from_elsewhere(spec, registry)
+    placed = ("data.params.", "models.", *(f"{attack}.params." for attack in taken))
+    sources = {f"{attack}.params.source" for attack in taken}
     leaves = _leaves(spec.model_dump(mode="json"))
-    identity = {f"spec.{key}": value for key, value in leaves if not _is_location(key)}
+    identity = {f"spec.{key}": value for key, value in leaves if key not in sources and not _is_location(key, placed)}
     identity["data.fingerprint"] = dataset.fingerprint()
+    for attack, fingerprint in taken.items():
+        identity |= {f"attack.{attack}.{key}": value for key, value in fingerprint.items()}
     for title, fingerprint in fingerprints.items():
         identity |= {f"model.{title}.{key}": value for key, value in fingerprint.items()}
     identity |= {f"plugin.{component}": version for component, version in components_of(spec, registry).items()}
@@ -209,8 +217,19 @@ def digest(values: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(dict(values), sort_keys=True).encode()).hexdigest()
 
 
-def _is_location(key: str) -> bool:
-    return key.startswith(("data.params.", "models.")) and key.rpartition(".")[2] in LOCATIONS
+def _taken_from_elsewhere(spec: RunSpec, registry: Registry) -> dict[str, Mapping[str, str]]:
+    """The fingerprints of those attacks that have one, by their place in the spec."""
+    taken = {}
+    for number, threat in enumerate(spec.threats):
+        for place, item in enumerate(() if isinstance(threat.battery, str) else threat.battery):
+            attack = registry.create("attacks", item.kind, item.params)
+            if isinstance(attack, Attack) and (fingerprint := attack.fingerprint()):
+                taken[f"threats.{number}.battery.{place}"] = fingerprint
+    return taken
+
+
+def _is_location(key: str, placed: tuple[str, ...]) -> bool:
+    return key.startswith(placed) and key.rpartition(".")[2] in LOCATIONS
 
 
 def _leaves(value: Any, path: str = "") -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from enum import IntEnum, StrEnum
 from fractions import Fraction
@@ -9,13 +10,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from charpy.errors import SpecError
-
 DEFAULT_LEVELS = (1, 3, 5, 10)
 """The four robustness levels of Kotyan & Vargas (2020), section IV."""
 
 FIRST_LEVEL, LAST_LEVEL = 1, 127
-"""The whole range of levels that the dual assessment scans (section V-H)."""
+"""The whole range of levels that the dual assessment scans (section V-H). L1 and L2 start at the same level and end
+with the diameter of the image box (`charpy.checks.largest_level`)."""
 
 
 class Norm(StrEnum):
@@ -25,6 +25,21 @@ class Norm(StrEnum):
     L1 = "l1"
     L2 = "l2"
     LINF = "linf"
+
+
+DUAL = (Norm.L0, Norm.LINF)
+"""The two norms of the dual assessment: they share their levels, and only they are held against each other."""
+
+_DEFAULTS = {Norm.L1: (510, 1530, 3060), Norm.L2: (32, 64, 128, 255)}
+
+
+def default_levels(norm: Norm) -> tuple[int, ...]:
+    """The levels of a threat that names none.
+
+    L0 and Linf: `DEFAULT_LEVELS`. L1: 2, 6 and 12 in image values (12 is the usual CIFAR-10 radius). L2: about 1/8,
+    1/4, 1/2 (0.502) and 1.
+    """
+    return _DEFAULTS.get(norm, DEFAULT_LEVELS)
 
 
 class Access(IntEnum):
@@ -84,12 +99,12 @@ class ThreatModel(BaseModel):
 
     @classmethod
     def at_level(cls, norm: Norm, th: int, **rest: Any) -> ThreatModel:
-        """The threat model of robustness level `th`: `th` pixels for L0, `th/255` for Linf."""
-        if norm not in (Norm.L0, Norm.LINF):
-            raise SpecError(f"levels are defined for l0 and linf only, not {norm}", hint="give a radius instead")
+        """The threat model of robustness level `th`: `th` pixels for L0, `th/255` for L1, L2 and Linf."""
         return cls(norm=norm, radius=float(th) if norm is Norm.L0 else th / 255, **rest)
 
     @property
     def th(self) -> int:
-        """The level: whole pixels for L0, whole 1/255 steps for Linf (the largest that the radius contains)."""
-        return int(self.radius) if self.norm is Norm.L0 else int(self.radius * 255 + 1e-9)
+        """The level: whole pixels for L0, otherwise whole 1/255 steps (the largest that the radius contains)."""
+        if self.norm is Norm.L0:
+            return int(self.radius)
+        return math.floor(self.radius * 255 + 1e-9 * max(1.0, self.radius))  # rounding grows with the radius

@@ -15,9 +15,11 @@ from charpy.global_state import global_state_kept
 from charpy.interfaces.attack import Family, Task
 from charpy.interfaces.model import Model
 from charpy.judge import Claim, Judge, Verdict
-from charpy.oracle import Candidates, Oracle
+from charpy.ledger import Candidates
+from charpy.oracle import Oracle
 from charpy.outcome import Outcome
 from charpy.pixels import as_images, pack
+from charpy.planted import Drill, drill
 from charpy.random import Random, sample_keys
 from charpy.records import ResultRow, UnitKey, UnitRecord, WitnessRow
 from charpy.subjects import PlannedAttack
@@ -89,7 +91,9 @@ def compute_unit(
         "queries": threat.queries,
         "goal": threat.goal,
         "engine": engine.chosen.name,
-        "seconds_per_row": engine.bare.seconds_per_row,
+        "gradient_rows": oracle.gradient_rows,
+        "bare_seconds": engine.bare_seconds(oracle.rows, oracle.gradient_rows),
+        "course": course(found),
         **({"failure": failure} if failure else {}),
     }
     return UnitRecord(
@@ -104,6 +108,44 @@ def compute_unit(
         originals={shard.samples[i]: originals[i] for i in range(len(originals)) if shard.samples[i] in witnesses},
         rejected=rejected,
     )
+
+
+def drill_attack(shard: Shard, planned: PlannedAttack, threat: ThreatModel, bench: Bench, *, unbounded: bool) -> Drill:
+    """Try the attack where adversarial examples are known to exist (`charpy.planted`)."""
+    device = bench.model.device
+    images, labels = shard.images.to(device), shard.labels.to(device)
+    random = Random(bench.seed, sample_keys(shard.ids).to(device))
+    targets = _targets(random, labels, bench.num_classes) if threat.goal is Goal.TARGETED else None
+
+    def run(oracle: Oracle) -> str:
+        copies = images.clone(), labels.clone(), None if targets is None else targets.clone()
+        return _run(planned, Task(*copies, oracle.threat, oracle, random.fork(planned.name)))[1]
+
+    return drill(run, bench.engine, images, labels, targets, threat, random, unbounded=unbounded)
+
+
+def course(found: Candidates) -> dict[str, Any]:
+    """How the search went on the samples that it did not break, for the failure indicators.
+
+    `margins` are medians over those samples of the least margin seen, one per doubling of the rows; `vanished` is the
+    share of their gradients that led nowhere.
+    """
+    held = ~found.found & ~found.invalid
+    gradients = int(found.gradients[held].sum())
+    known = found.trace[held]
+    spent = found.queries[held].clamp_min(1).to(torch.float64).log2().floor()
+    last = int(spent.max()) + 1 if len(spent) else 0
+    # A sample that stopped earlier keeps the margin that it had reached.
+    filled = (
+        torch.stack([known[:, : k + 1].nan_to_num(nan=torch.inf).amin(1) for k in range(last)], 1) if last else known
+    )
+    medians = [float(value) for value in filled.median(0).values] if len(filled) and last else []
+    return {
+        "held": int(held.sum()),
+        "gradients": gradients,
+        "vanished": int(found.vanished[held].sum()) / gradients if gradients else None,
+        "margins": [round(value, 6) if value < float("inf") else None for value in medians],
+    }
 
 
 def _run(planned: PlannedAttack, task: Task) -> tuple[Any, str]:

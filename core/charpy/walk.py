@@ -1,9 +1,10 @@
-"""The walk of one model under one threat: level by level over shards, attacking what still stands."""
+"""The walk of one model under one threat: attack by attack over levels and shards, on what still stands."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,8 @@ from charpy.records import UnitKey, UnitRecord
 from charpy.runfile import RunFile
 from charpy.specs import RunSpec, ThreatSpec
 from charpy.subjects import PlannedAttack
-from charpy.threat import Access, Norm, ThreatModel
-from charpy.unit import Bench, Shard, compute_unit
+from charpy.threat import DEFAULT_LEVELS, DUAL, FIRST_LEVEL, Access, Norm, ThreatModel
+from charpy.unit import Bench, Shard, compute_unit, drill_attack
 
 
 @dataclass(frozen=True)
@@ -81,34 +82,53 @@ class Walk:
         self.broken_at: dict[int, set[int]] = {}
 
     def all(self) -> None:
-        """The levels in ascending order, or the search for each sample's smallest one."""
+        """Attack after attack over the levels, or the search for each sample's smallest one."""
         if isinstance(self.threat.levels, str):
             self._minimal()
             return
+        once = own_radius(self.threat, self.attacks, self.site.spec.carry)
         for th, step in plan(self.threat, self.attacks, self.site.spec.carry):
-            shards = [(nr, [s for s in shard if self._standing(s, th)]) for nr, shard in enumerate(self.site.shards())]
-            self._units([(self._key(th, step, nr), samples) for nr, samples in shards])
+            # What finds its own radius is worth running on all that some level still lacks.
+            self._at(th, step, self._all_standing(min(self.threat.levels) if step in once else th))
 
     def _minimal(self) -> None:
+        """Attacks that find their own radius run once, at the largest level; the others search below what these found.
+
+        A sample that none of those breaks is searched from the first level on: that they failed at the largest level
+        says nothing of what the others can do.
+        """
         last = checks.largest_level(self.threat.norm, self.site.data.shape)
         search = LevelSearch(len(self.correct), last=last)
         positions = np.arange(len(self.correct))
+        once = own_radius(self.threat, self.attacks, self.site.spec.carry)
+        for step in once:
+            self._at(last, step, self._all_standing(FIRST_LEVEL))
+        found = positions[np.isfinite(self.nearest)]
+        search.tell(found, np.full(len(found), last), self.nearest[found])
+        steps = [step for step in range(len(self.attacks)) if step not in once]
         number = 0
-        while True:
+        while steps:
             th = np.where(self.correct, search.next(), 0)
             if not th.any():
                 return
             for level in sorted(set(th[th > 0].tolist())):
                 before = self.nearest.copy()
                 self.nearest[positions[th == level]] = np.inf  # a new look: an old, farther witness must not end it
-                for step in range(len(self.attacks)):
-                    for nr, shard in enumerate(self.site.shards()):
-                        samples = [s for s in shard if th[s] == level and self._standing(s, level)]
-                        self._units([(self._key(level, step, nr, number), samples)])
+                for step in steps:
+                    standing = self._all_standing(level)
+                    self._at(level, step, [standing[s] and bool(th[s] == level) for s in positions], number)
                 asked = positions[th == level]
                 search.tell(asked, np.full(len(asked), level), self.nearest[asked])
                 self.nearest = np.minimum(self.nearest, before)
             number += 1
+
+    def _at(self, th: int, step: int, wanted: Sequence[bool], number: int = 0) -> None:
+        """One attack at one level on the samples that are `wanted` `(S,)`, shard by shard."""
+        shards = [(nr, [s for s in shard if wanted[s]]) for nr, shard in enumerate(self.site.shards())]
+        self._units([(self._key(th, step, nr, number), samples) for nr, samples in shards])
+
+    def _all_standing(self, th: int) -> list[bool]:
+        return [self._standing(sample, th) for sample in range(len(self.correct))]
 
     def _standing(self, sample: int, th: int) -> bool:
         """Whether a sample is worth attacking at a level: correct, and no witness counts there yet."""
@@ -139,18 +159,53 @@ class Walk:
     def _compute(self, unit: tuple[UnitKey, list[int]]) -> UnitRecord:
         key, samples = unit
         planned = self.attacks[key.step]
+        title = self._title(key.th, planned)
+        return compute_unit(
+            key,
+            self._shard(samples),
+            planned,
+            self._threat(key.th, planned),
+            self.bench,
+            lambda share, _: self.site.tell(share, title),
+        )
+
+    def drills(self, samples: int) -> list[dict[str, Any]]:
+        """How each attack does on the first `samples` correct ones where adversarial examples are planted, as rows.
+
+        The attack that asks for most, the first of them, is also tried without any bound.
+        """
+        chosen = np.flatnonzero(self.correct)[:samples].tolist()
+        if not chosen:
+            return []
+        largest = min(max(DEFAULT_LEVELS), checks.largest_level(self.threat.norm, self.site.data.shape))
+        th = largest if isinstance(self.threat.levels, str) else max(self.threat.levels)
+        most = max(planned.attack.access for planned in self.attacks)
+        unbounded = next(step for step, planned in enumerate(self.attacks) if planned.attack.access == most)
+        rows = []
+        for step, planned in enumerate(self.attacks):
+            self.site.tell(0.0, f"{self._title(th, planned)} on planted examples")
+            threat = self._threat(th, planned)
+            done = drill_attack(self._shard(chosen), planned, threat, self.bench, unbounded=step == unbounded)
+            named = {"model": self.model, "norm": self.threat.norm.value, "th": th, "step": step}
+            rows.append({**named, "attack": planned.name, "access": planned.attack.access.name, **asdict(done)})
+        return rows
+
+    def _title(self, th: int, planned: PlannedAttack) -> str:
+        return f"{self.site.spec.models[self.model].title}  {self.threat.norm} th={th}  {planned.name}"
+
+    def _shard(self, samples: list[int]) -> Shard:
         piece = self.site.read(samples)
-        title = f"{self.site.spec.models[self.model].title}  {key.norm} th={key.th}  {planned.name}"
-        threat = ThreatModel.at_level(
-            Norm(key.norm),
-            key.th,
+        return Shard(samples, as_images(piece.images), piece.labels, piece.ids)
+
+    def _threat(self, th: int, planned: PlannedAttack) -> ThreatModel:
+        return ThreatModel.at_level(
+            Norm(self.threat.norm),
+            th,
             goal=self.threat.goal,
             access=min(self.access, planned.attack.access),
             queries=planned.queries or self.threat.queries,
             grid=self.site.spec.grid,
         )
-        shard = Shard(samples, as_images(piece.images), piece.labels, piece.ids)
-        return compute_unit(key, shard, planned, threat, self.bench, lambda share, _: self.site.tell(share, title))
 
     def _learn(self, key: UnitKey, found: Mapping[int, float]) -> None:
         for sample, distance in found.items():
@@ -168,11 +223,19 @@ class Walk:
         )
 
 
+def own_radius(threat: ThreatSpec, attacks: Sequence[PlannedAttack], carry: bool) -> list[int]:
+    """The steps of the attacks that find their own radius: where levels are nested, one run fills every level."""
+    nested = carry or isinstance(threat.levels, str)
+    return [i for i, item in enumerate(attacks) if nested and item.attack.family is not Family.TARGET_DISTORTION]
+
+
 def plan(threat: ThreatSpec, attacks: Sequence[PlannedAttack], carry: bool) -> list[tuple[int, int]]:
-    """`(th, step)` in order; an attack that finds its own radius runs once, at the largest level, for all."""
-    if isinstance(threat.levels, str):
-        return [(level, step) for level in (1,) * 16 for step in range(len(attacks))]  # an estimate, for progress only
-    minimising = {i for i, item in enumerate(attacks) if carry and item.attack.family is not Family.TARGET_DISTORTION}
-    once = [(max(threat.levels), step) for step in sorted(minimising)]
-    climbing = [(th, step) for th in threat.levels for step in range(len(attacks)) if step not in minimising]
-    return once + climbing
+    """`(th, step)` in the order of the battery: each attack climbs the levels on what those before it left standing.
+
+    One that finds its own radius runs once instead, at the largest level. Of a search for the smallest levels only the
+    length means something: an estimate, for progress.
+    """
+    once = own_radius(threat, attacks, carry)
+    probes = (FIRST_LEVEL,) * (16 if threat.norm in DUAL else 32)
+    levels = probes if isinstance(threat.levels, str) else threat.levels
+    return [(th, step) for step in range(len(attacks)) for th in ((max(levels),) if step in once else levels)]

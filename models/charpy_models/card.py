@@ -26,6 +26,20 @@ class Accuracy(Spec):
     value: float = Field(ge=0, le=1, description="correct / samples")
 
 
+class RobustAccuracy(Spec):
+    """What one run of PGD left standing: an upper bound of the robust accuracy, for comparing trainings, no more."""
+
+    attack: Literal["pgd"] = Field(default="pgd", description="random start, sign steps of 2.5 * radius / steps")
+    norm: Literal["linf"] = "linf"
+    radius: float = Field(gt=0, description="in image values; the training's")
+    steps: int = Field(ge=1)
+    restarts: Literal[1] = 1
+    grid: Literal["none"] = Field(default="none", description="real-valued images")
+    correct: int = Field(ge=0, description="right before and after the attack")
+    samples: int = Field(ge=1, description="the first of the test split")
+    value: float = Field(ge=0, le=1, description="correct / samples")
+
+
 class Card(Spec):
     """Everything that a reader of a weight file must know."""
 
@@ -38,6 +52,7 @@ class Card(Spec):
     num_classes: int = Field(ge=2)
     parameters: int = Field(ge=1, description="trained numbers")
     accuracy: Accuracy
+    robust_accuracy: RobustAccuracy | None = Field(default=None, description="of adversarially trained networks")
     train: SplitCard
     test: SplitCard
     recipe: Recipe

@@ -12,4 +12,6 @@ def charpy_models() -> Components:
         "digits-cnn": "charpy_models.zoo:DigitsCNN",
         "mnist-lenet": "charpy_models.zoo:MnistLeNet",
         "cifar10-cnn": "charpy_models.zoo:Cifar10CNN",
+        "mnist-robust": "charpy_models.zoo:MnistRobust",
+        "cifar10-resnet8-robust": "charpy_models.zoo:Cifar10ResNet8Robust",
     }

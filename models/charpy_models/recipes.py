@@ -11,6 +11,7 @@ from pydantic import Field
 
 from charpy.errors import unknown_name
 from charpy.specs import Spec
+from charpy.threat import Number
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +22,25 @@ class Augmentation(Spec):
 
     flip: bool = Field(default=False, description="mirror left to right with probability 1/2")
     shift: int = Field(default=0, ge=0, description="move by up to this many pixels each way; black comes in")
+
+
+class AdversarialTraining(Spec):
+    """Every training image is replaced by an adversarial one in the Linf ball around it, found by PGD.
+
+    Sources: Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks", equation 2.1 (random
+    start, sign steps); with one step longer than the radius, Wong, Rice, Kolter 2020, "Fast is better than free".
+    """
+
+    radius: Number = Field(gt=0, le=1, description="Linf, in image values; a fraction such as 8/255 may be written")
+    steps: int = Field(ge=1, description="gradient steps of PGD for one batch")
+    step_size: Number = Field(gt=0, le=1, description="Linf length of one step at the full radius, in image values")
+    ramp: float = Field(
+        default=0,
+        ge=0,
+        lt=1,
+        description="share of the training in which radius and step size grow evenly from 0: keeps the network from"
+        " settling on one class for all images",
+    )
 
 
 class Recipe(Spec):
@@ -38,6 +58,7 @@ class Recipe(Spec):
     warm_up: float = Field(default=0.25, gt=0, lt=1, description="share of the steps before the peak")
     weight_decay: float = Field(default=0.01, ge=0, description="AdamW's, decoupled from the gradient")
     augmentation: Augmentation = Augmentation()
+    adversarial: AdversarialTraining | None = Field(default=None, description="trains on adversarial images instead")
 
     def build(self) -> nn.Module:
         """The network with fresh weights, drawn from torch's global generator."""
@@ -73,6 +94,24 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             learning_rate=4e-3,
             weight_decay=0.05,
             augmentation=Augmentation(flip=True, shift=4),
+        ),
+        "mnist-robust": Recipe(
+            architecture="charpy_models.architectures.lenet:LeNet",
+            architecture_params={"widths": [16, 32]},
+            data="mnist",
+            epochs=10,
+            batch_size=128,
+            learning_rate=3e-3,
+            adversarial=AdversarialTraining(radius=0.3, steps=7, step_size=0.1, ramp=0.4),
+        ),
+        "cifar10-resnet8-robust": Recipe(
+            architecture="charpy_models.architectures.resnet8:ResNet8",
+            data="cifar10",
+            epochs=16,
+            batch_size=128,
+            learning_rate=1e-2,
+            augmentation=Augmentation(flip=True, shift=4),
+            adversarial=AdversarialTraining(radius=8 / 255, steps=1, step_size=10 / 255, ramp=0.25),
         ),
     }
 )

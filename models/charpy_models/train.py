@@ -18,18 +18,22 @@ import safetensors.torch
 import torch
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
+from torch import nn
 
 from charpy.errors import CharpyError, DataError
 from charpy.interfaces.dataset import Dataset
 from charpy.pixels import quantise
 from charpy.plugins import registry
 from charpy.threat import Grid
-from charpy_models.card import Accuracy, Card, SplitCard
+from charpy_models.card import Accuracy, Card, RobustAccuracy, SplitCard
 from charpy_models.recipes import Recipe, recipe_for
-from charpy_models.training import count_correct, fit
+from charpy_models.training import count_correct, count_robust, fit
 
 CHUNK = 1000
 """Images read at once; they are kept as bytes, a quarter of what they take as float32."""
+
+PGD_SAMPLES, PGD_STEPS = 1000, 20
+"""What the robust accuracy on a card is measured with."""
 
 app = App(name="python -m charpy_models.train", help_format="plaintext", version_flags=[])
 
@@ -90,6 +94,7 @@ def train(kind: str, recipe: Recipe, *, data_dir: str | None, seed: int) -> tupl
         num_classes=test.num_classes,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         accuracy=Accuracy(correct=correct, samples=test.card.samples, value=correct / test.card.samples),
+        robust_accuracy=_robust_accuracy(recipe, module, test, seed),
         train=data.card,
         test=test.card,
         recipe=recipe,
@@ -115,10 +120,10 @@ def main(
     """Train one network of the zoo, measure it on the test split, and write its weights and its card.
 
     Args:
-        kind: digits-cnn, mnist-lenet or cifar10-cnn.
+        kind: A kind of the zoo, such as digits-cnn.
         data_dir: Folder with the data sets; $CHARPY_DATA if not given.
         out: Folder for the two files.
-        seed: Of the first weights, the order of the images and the augmentation.
+        seed: Of the first weights, the order of the images, the augmentation and the attack's random starts.
         epochs: Instead of the recipe's.
         threads: Of torch; another number gives other weights.
     """
@@ -130,13 +135,27 @@ def main(
         weights, card = train(kind, recipe, data_dir=data_dir or os.environ.get("CHARPY_DATA"), seed=seed)
         out.mkdir(parents=True, exist_ok=True)
         (out / card.weights).write_bytes(weights)
-        (out / f"{kind}.json").write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        text = card.model_dump_json(indent=2, exclude_none=True)
+        (out / f"{kind}.json").write_text(text + "\n", encoding="utf-8")
     except CharpyError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     measured = card.accuracy
     print(f"{kind}: {measured.value:.2%} of {measured.samples} test images, {card.parameters} parameters")
+    if (robust := card.robust_accuracy) is not None:
+        attack = f"PGD-{robust.steps}, Linf {robust.radius:.4g}"
+        print(f"{kind}: {robust.value:.2%} of the first {robust.samples} under {attack}")
     return 0
+
+
+def _robust_accuracy(recipe: Recipe, module: nn.Module, test: Split, seed: int) -> RobustAccuracy | None:
+    if recipe.adversarial is None:
+        return None
+    radius, samples = recipe.adversarial.radius, min(PGD_SAMPLES, len(test.labels))
+    correct = count_robust(
+        module, test.images[:samples], test.labels[:samples], radius=radius, steps=PGD_STEPS, seed=seed
+    )
+    return RobustAccuracy(radius=radius, steps=PGD_STEPS, correct=correct, samples=samples, value=correct / samples)
 
 
 def _versions() -> dict[str, Any]:

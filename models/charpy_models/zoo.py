@@ -91,6 +91,22 @@ class Cifar10CNN(ZooModel):
     num_classes = 10
 
 
+class MnistRobust(ZooModel):
+    """A wider LeNet-5 for MNIST, adversarially trained against Linf 0.3: 120,382 parameters."""
+
+    kind = "mnist-robust"
+    input_shape = (1, 28, 28)
+    num_classes = 10
+
+
+class Cifar10ResNet8Robust(ZooModel):
+    """A residual network for CIFAR-10, adversarially trained against Linf 8/255: 78,042 parameters."""
+
+    kind = "cifar10-resnet8-robust"
+    input_shape = (3, 32, 32)
+    num_classes = 10
+
+
 def weights_folder() -> Traversable:
     """Where the weight files and their cards lie inside the installed package."""
     return resources.files("charpy_models") / "weights"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from charpy.hookspecs import hookimpl
 
@@ -20,12 +21,15 @@ def charpy_models() -> Mapping[str, str]:
 
 @hookimpl
 def charpy_attacks() -> Mapping[str, str]:
-    """Attacks, and the batteries made of them."""
+    """Attacks, one a file in a folder of its family, and the batteries made of them."""
     return {
+        **_one_a_file("attacks"),
+        "black-box": "charpy_plugins.attacks.batteries:BlackBox",
         "dual-paper": "charpy_plugins.attacks.batteries:DualPaper",
-        "few_pixel": "charpy_plugins.attacks.few_pixel:FewPixel",
+        "fast": "charpy_plugins.attacks.batteries:Fast",
+        "label-only": "charpy_plugins.attacks.batteries:LabelOnly",
         "standard": "charpy_plugins.attacks.batteries:Standard",
-        "threshold": "charpy_plugins.attacks.threshold:Threshold",
+        "white-box": "charpy_plugins.attacks.batteries:WhiteBox",
     }
 
 
@@ -58,3 +62,13 @@ def charpy_datasets() -> Mapping[str, str]:
 def charpy_executors() -> Mapping[str, str]:
     """Where units of work are computed."""
     return {"inline": "charpy_plugins.executors.inline:Inline"}
+
+
+def _one_a_file(folder: str) -> Mapping[str, str]:
+    """kind -> import string of `folder/FAMILY/KIND.py`, whose class is the kind in CamelCase: `fab_t.py`, `FabT`."""
+    files = sorted((Path(__file__).parent / folder).glob("*/[a-z]*.py"))
+    return {
+        file.stem: f"charpy_plugins.{folder}.{file.parent.name}.{file.stem}:"
+        + "".join(part.capitalize() for part in file.stem.split("_"))
+        for file in files
+    }

@@ -108,7 +108,7 @@ def test_images_off_the_8_bit_grid_are_assessed_with_real_values():
 
 def test_what_cannot_be_assessed_is_refused_with_the_next_step():
     with pytest.raises(ModelError, match="gives LABELS"):
-        charpy.assess(lambda images: numpy_scores(images).argmax(1), IMAGES, LABELS, **CHEAP)
+        charpy.assess(lambda images: numpy_scores(images).argmax(1), IMAGES, LABELS, **CHEAP, battery="black-box")
     with pytest.raises(ModelError, match="no model wrapper"):
         charpy.assess(42, IMAGES, LABELS)
     with pytest.raises(UnknownNameError, match="digits-cnn"):

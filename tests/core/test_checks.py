@@ -8,7 +8,7 @@ import torch
 from charpy.checks import Duplicates, check_samples, check_threat, largest_level
 from charpy.errors import DataError, SpecError
 from charpy.interfaces.dataset import Samples
-from charpy.threat import FIRST_LEVEL, LAST_LEVEL, Grid, Norm
+from charpy.threat import FIRST_LEVEL, LAST_LEVEL, Grid, Norm, ThreatModel
 
 SHAPE = (1, 2, 2)
 
@@ -181,3 +181,16 @@ def test_row_17_half_a_pixel_is_refused() -> None:
 def test_the_largest_level_is_at_most_the_number_of_pixels(shape: tuple[int, int, int], l0: int) -> None:
     assert largest_level(Norm.L0, shape) == l0
     assert largest_level(Norm.LINF, shape) == LAST_LEVEL
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 6, 6), (3, 4, 3), (1, 28, 28), (3, 32, 32), (3, 224, 224), (3, 7, 5)])
+def test_the_largest_level_of_l1_and_l2_is_the_last_inside_the_image_box(shape: tuple[int, int, int]) -> None:
+    values = math.prod(shape)
+    assert largest_level(Norm.L1, shape) == 255 * values
+    last = largest_level(Norm.L2, shape)
+    assert last**2 <= 255**2 * values < (last + 1) ** 2
+    for norm in (Norm.L1, Norm.L2):
+        last = largest_level(norm, shape)
+        check_threat(norm, ThreatModel.at_level(norm, last).radius, shape)
+        with pytest.raises(SpecError, match=f"largest level of {norm} here is {last}"):
+            check_threat(norm, ThreatModel.at_level(norm, last + 1).radius, shape)

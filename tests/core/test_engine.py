@@ -89,6 +89,38 @@ def test_a_labels_way_must_agree_on_every_label():
     assert (good.chosen.name, bad.chosen.name) == ("good", "as given")
 
 
+class Sloped(Offering):
+    """Offers other ways to compute its gradients."""
+
+    def differentiable(self):
+        return self.ways
+
+    def forwards(self):
+        return {}
+
+
+def test_gradients_take_a_faster_way_with_the_same_gradient():
+    engine = QueryEngine.measure(Sloped({"fast": lambda: fast}), Output.LOGITS, PROBE, gradients=True)
+    assert engine.gradient.name == "fast"
+    assert engine.bare_gradient.name == engine.chosen.name == "as given"
+    assert engine.gradient.seconds_per_row < engine.bare_gradient.seconds_per_row
+    slow = engine.bare_seconds(10, 4)
+    assert slow == pytest.approx(6 * engine.bare.seconds_per_row + 4 * engine.bare_gradient.seconds_per_row)
+    assert engine.without_shortcut().gradient.name == "as given"
+    kept = {"gradients": True, "keep_gradient": "as given"}
+    assert QueryEngine.measure(Sloped({"fast": lambda: fast}), Output.LOGITS, PROBE, **kept).gradient.name == "as given"
+    assert QueryEngine.measure(Sloped({"fast": lambda: fast}), Output.LOGITS, PROBE).gradient is None
+
+
+def test_a_way_with_another_gradient_is_left_out_and_said():
+    def other(images):
+        return fast(images).detach() + 0 * images.flatten(1).sum(1, keepdim=True)
+
+    engine = QueryEngine.measure(Sloped({"other": lambda: other}), Output.LOGITS, PROBE, gradients=True)
+    assert engine.gradient.name == "as given"
+    assert any("other not used: has another gradient" in note for note in engine.notes)
+
+
 def test_probabilities_become_their_logarithm():
     scores = torch.tensor([[2.0, -1.0], [0.0, 0.0]])
     assert torch.allclose(as_scores(scores.softmax(1), Output.PROBABILITIES).softmax(1), scores.softmax(1))

@@ -42,10 +42,15 @@ def linear() -> LinearModel:
     return LinearModel(WEIGHT, -MEDIAN)
 
 
+SEARCH = {"fitness": "margin", "patience": 40}
+L0 = [{"kind": "few_pixel", "params": {**SEARCH, "optimiser": "de", "population": 10}}]
+LINF = [{"kind": "threshold", "params": {**SEARCH, "population": 16}}]
+
+
 def spec_of(**fields) -> RunSpec:
     threats = [
-        {"norm": "l0", "levels": [1, 3], "queries": 300},
-        {"norm": "linf", "levels": [3, 10], "queries": 300},
+        {"norm": "l0", "levels": [1, 3], "queries": 300, "battery": L0},
+        {"norm": "linf", "levels": [3, 10], "queries": 300, "battery": LINF},
     ]
     base = {"data": {"kind": "arrays"}, "models": [{"reference": "linear"}], "threats": threats, "shard": 8}
     return parse(RunSpec, {**base, **fields})
@@ -401,7 +406,7 @@ class Shortcut(LinearModel):
 def test_an_engine_that_disagrees_on_a_candidate_is_not_believed_and_costs_no_sample(tmp_path):
     images = IMAGES.clamp(min=3)
     labels = ((images / 255 * WEIGHT).flatten(1).sum(1) > MEDIAN).long()
-    spec = spec_of(threats=[{"norm": "l0", "levels": [2], "battery": "standard", "queries": 400}])
+    spec = spec_of(threats=[{"norm": "l0", "levels": [2], "battery": "black-box", "queries": 400}])
     plain = document(run(tmp_path / "plain.charpy", spec, images=images, labels=labels))
     path = run(tmp_path / "fast.charpy", spec, images=images, labels=labels, model=lambda: Shortcut(WEIGHT, -MEDIAN))
     fast = document(path)

@@ -8,16 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charpy.engine import QueryEngine, Way
-from charpy.errors import AccessError, PluginError
+from charpy.errors import AccessError, ModelError, PluginError, UnknownNameError
 from charpy.interfaces.model import Model, Output
-from charpy.oracle import Oracle, _rank_among_equals
-from charpy.testing.linear import LinearModel
+from charpy.ledger import rank_among_equals
+from charpy.losses import margin
+from charpy.oracle import Oracle
+from charpy.testing.linear import LinearClassifier, LinearModel
 from charpy.threat import Access, Goal, Grid, Norm, ThreatModel
 
 
 def engine_of(model: Model) -> QueryEngine:
     way = Way("as given", model.predict, 64, 1e-6, invariant=True)
-    return QueryEngine(model, model.output, way, way)
+    return QueryEngine(model, model.output, way, way, num_classes=model.num_classes or 2)
 
 
 def linear(output: Output = Output.LOGITS) -> LinearModel:
@@ -60,8 +62,8 @@ def test_no_order_of_owners_exceeds_the_budget(owners, budget):
 
 def test_rank_among_equals_is_a_running_count():
     owner = torch.tensor([3, 1, 3, 3, 0, 1])
-    assert _rank_among_equals(owner).tolist() == [0, 0, 1, 2, 0, 1]
-    assert _rank_among_equals(torch.tensor([], dtype=torch.int64)).tolist() == []
+    assert rank_among_equals(owner).tolist() == [0, 0, 1, 2, 0, 1]
+    assert rank_among_equals(torch.tensor([], dtype=torch.int64)).tolist() == []
 
 
 def test_records_a_witness_whatever_the_attack_does_with_the_answer():
@@ -154,13 +156,90 @@ def test_gradients_are_those_of_the_margin_and_cost_a_query_each():
     model = linear()
     images = torch.full((2, 1, 2, 2), 0.5)
     oracle = oracle_of(model, images, queries=1)
-    loss, gradient = oracle.loss_and_gradient(torch.cat([images, images]), torch.tensor([0, 1, 0, 1]))
+    loss, gradient, _ = oracle.loss_and_gradient(torch.cat([images, images]), torch.tensor([0, 1, 0, 1]))
     expected = 4 * 128 / 255 - 128 / 255 + 0.5 * 128 / 255 - 0.1
     assert loss[:2].tolist() == pytest.approx([expected, expected], abs=1e-5)
     assert torch.allclose(gradient[:2], model.weight.expand(2, -1, -1, -1))
     assert loss[2:].isinf().all()
     assert not gradient[2:].any()
     assert oracle.queries.tolist() == [1, 1]
+
+
+def test_an_attack_may_bring_a_loss_of_its_own():
+    model, images = linear(), torch.full((3, 1, 2, 2), 0.5)
+    oracle = oracle_of(model, images, queries=1)
+    wanted = torch.tensor([0, 1, 0, 1])
+    owner = torch.tensor([0, 0, 1, 2])  # the second row of sample 0 is refused: the loss must not be asked about it
+    seen = []
+
+    def toward(scores, rows):
+        seen.extend(rows.tolist())
+        return -scores.gather(1, wanted[rows, None])[:, 0]
+
+    loss, gradient, scores = oracle.loss_and_gradient(images[owner], owner, toward)
+    assert seen == [0, 2, 3]
+    assert gradient[3].allclose(-model.weight)
+    assert not gradient[[0, 2]].any(), "the score of class 0 is constant"
+    assert loss.isinf().tolist() == [False, True, False, False]
+    assert scores.isnan().any(1).tolist() == [False, True, False, False]
+    assert oracle.gradient_rows == 3
+
+
+def test_an_unknown_loss_lists_the_known_ones():
+    oracle = oracle_of(linear(), torch.full((1, 1, 2, 2), 0.5))
+    with pytest.raises(UnknownNameError, match="cross_entropy"):
+        oracle.loss_and_gradient(torch.full((1, 1, 2, 2), 0.5), torch.tensor([0]), "cross_entropi")
+
+
+def test_a_model_without_a_gradient_is_named():
+    class Detached(LinearModel):
+        def predict(self, images):
+            return super().predict(images.detach())
+
+    model = Detached(torch.ones(1, 2, 2))
+    oracle = oracle_of(model, torch.full((1, 1, 2, 2), 0.5))
+    with pytest.raises(ModelError, match="not differentiable"):
+        oracle.loss_and_gradient(torch.full((1, 1, 2, 2), 0.5), torch.tensor([0]))
+
+
+def test_a_jacobian_costs_a_query_for_each_gradient():
+    weight = torch.randn(4, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    model, images = LinearClassifier(weight), torch.full((2, 1, 2, 2), 100 / 255)
+    oracle = oracle_of(model, images, labels=model.predict(images).argmax(1), queries=7)
+    classes = torch.tensor([[0, 1, 3], [3, 2, 1]])
+    owner = torch.tensor([0, 1])
+    scores, gradients = oracle.jacobian(images, owner, classes)
+    assert torch.allclose(scores, model.predict(images), atol=1e-6)
+    assert torch.allclose(gradients, weight[classes], atol=1e-6)
+    assert oracle.queries.tolist() == [3, 3]
+    twice = oracle.jacobian(images[[0, 0]], torch.tensor([0, 0]), classes[[0, 0]])
+    assert twice.scores.isnan().any(1).tolist() == [False, True], "7 - 3 = 4 queries are left: one row of 3"
+    assert oracle.queries.tolist() == [6, 3]
+    oracle.jacobian(images, owner, classes)
+    assert oracle.queries.tolist() == [6, 6], "a row that the budget cannot pay whole is refused"
+    assert oracle.gradient_rows == 12
+
+
+def test_watches_the_margin_and_gradients_that_lead_nowhere():
+    still = LinearClassifier(torch.zeros(3, 1, 2, 2), torch.tensor([1.0, 0.0, 0.0]))
+    images = torch.full((2, 1, 2, 2), 0.5)
+    oracle = oracle_of(still, images, labels=torch.tensor([0, 0]), queries=9)
+    for _ in range(3):
+        oracle.loss_and_gradient(images[:1], torch.tensor([0]))
+    found = oracle.recorded()
+    assert found.gradients.tolist() == [3, 0]
+    assert found.vanished.tolist() == [3, 0]
+    assert found.trace[0, :2].tolist() == [1.0, 1.0]
+    assert found.trace[1].isnan().all()
+    model = linear()
+    oracle = oracle_of(model, images, queries=8)
+    for brightness in (0.5, 0.4, 0.6, 0.3):
+        oracle.scores(torch.full((1, 1, 2, 2), brightness), torch.tensor([0]))
+    best = [float(margin(model.predict(torch.full((1, 1, 2, 2), b)), torch.tensor([1]))) for b in (128 / 255, 0.4)]
+    trace = oracle.recorded().trace[0]
+    assert trace[:2].tolist() == pytest.approx([best[0], best[1]], abs=1e-5)
+    assert trace[2] < trace[1]
+    assert oracle.recorded().vanished.tolist() == [0, 0]
 
 
 def test_targeted_success_needs_the_target():

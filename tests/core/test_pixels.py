@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from charpy.errors import DataError
-from charpy.pixels import REAL_TOLERANCE, as_images, distances, inside, on_grid, pack, quantise, unpack
+from charpy.pixels import REAL_TOLERANCE, as_images, distances, inside, on_grid, pack, quantise, snap, unpack
 from charpy.threat import Grid, Norm, ThreatModel
 
 SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=5)
@@ -180,3 +180,76 @@ def test_peer_defect_18_there_is_no_slack_outside_the_box(norm: Norm, value: flo
     images = originals.clone()
     images[0, 0, 1, 1] = value
     assert not inside(ThreatModel(norm=norm, radius=9999.0, grid=Grid.NONE), originals, images).item()
+
+
+def near_the_edge(norm: Norm, radius: float, seed: int, *, dense: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Originals on the grid, and real images a hair inside the ball around them, some of whose values meet the box."""
+    generator = torch.Generator().manual_seed(seed)
+    originals = torch.randint(0, 256, (6, 3, 8, 8), generator=generator).to(torch.uint8)
+    delta = torch.randn(originals.shape, generator=generator)
+    if not dense:
+        delta *= torch.rand(originals.shape, generator=generator) < 0.1
+    flat = delta.flatten(1).double()
+    size = {Norm.L1: flat.abs().sum(1), Norm.L2: flat.norm(dim=1), Norm.LINF: flat.abs().amax(1)}[norm]
+    scale = (radius / size * (1 - 1e-6)).float()[:, None, None, None]
+    return originals, (as_images(originals) + delta * scale).clamp(0, 1)
+
+
+EDGES = [(norm, levels / 255) for norm in (Norm.L1, Norm.L2) for levels in (3, 100.5, 800)] + [
+    (Norm.LINF, levels / 255) for levels in (1, 2.5, 8)
+]
+
+
+@quick
+@given(st.sampled_from(EDGES), st.integers(0, 10**6), st.booleans())
+def test_snapping_never_leaves_a_ball_that_the_image_was_inside(
+    edge: tuple[Norm, float], seed: int, dense: bool
+) -> None:
+    norm, radius = edge
+    threat = ThreatModel(norm=norm, radius=radius)
+    originals, images = near_the_edge(norm, radius, seed, dense=dense)
+    assert inside(ThreatModel(norm=norm, radius=radius, grid=Grid.NONE), as_images(originals), images).all()
+    found = snap(threat, originals, images)
+    assert found.dtype == torch.uint8
+    assert inside(threat, originals, found).all()
+
+
+@quick
+@given(st.sampled_from(EDGES), st.integers(0, 10**6), st.booleans())
+def test_snapping_takes_the_nearest_grid_point_wherever_that_is_inside(
+    edge: tuple[Norm, float], seed: int, dense: bool
+) -> None:
+    norm, radius = edge
+    threat = ThreatModel(norm=norm, radius=radius)
+    originals, images = near_the_edge(norm, radius * 0.7, seed, dense=dense)
+    nearest = quantise(images)
+    good = inside(threat, originals, nearest)
+    assert torch.equal(snap(threat, originals, images)[good], nearest[good])
+
+
+@pytest.mark.parametrize(("norm", "radius"), [(Norm.L1, 0.5), (Norm.L2, 0.01), (Norm.LINF, 1 / 255), (Norm.L0, 2.0)])
+def test_snapping_an_image_outside_the_ball_is_plain_rounding(norm: Norm, radius: float) -> None:
+    """It cannot become a witness; an attack that looks for its own radius must be asked what it meant."""
+    originals, images = near_the_edge(Norm.L2, 3.0, 0, dense=True)
+    assert torch.equal(snap(ThreatModel(norm=norm, radius=radius), originals, images), quantise(images))
+
+
+@pytest.mark.parametrize("norm", [Norm.L1, Norm.L2])
+@pytest.mark.parametrize("levels", [400, 800, 2000])
+def test_snapping_costs_little_of_the_radius(norm: Norm, levels: int) -> None:
+    """Sparse changes of several steps each: at most a step per changed value is lost in L1, a share of it in L2."""
+    radius = levels / 255 if norm is Norm.L1 else levels / 255 / 4
+    originals, images = near_the_edge(norm, radius, 1, dense=False)
+    before = distances(norm, as_images(originals), images)
+    after = distances(norm, originals, snap(ThreatModel(norm=norm, radius=radius), originals, images)).double()
+    changed = (quantise(images) != originals).flatten(1).sum(1)
+    lost = before - after
+    assert bool((lost <= (changed / 2 if norm is Norm.L1 else changed.sqrt() / 2)).all())
+    assert float((after / before).min()) > 0.93
+
+
+def test_snapping_leaves_whole_pixels_and_uint8_alone() -> None:
+    originals = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    pixels = torch.full((2, 1, 4, 4), 9, dtype=torch.uint8)
+    for norm in Norm:
+        assert torch.equal(snap(ThreatModel(norm=norm, radius=1.0), originals, pixels), pixels)

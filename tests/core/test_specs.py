@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from charpy.errors import SpecError
-from charpy.specs import ComponentSpec, RunSpec, ThreatSpec, parse, schema
-from charpy.threat import DEFAULT_LEVELS, Norm
+from charpy.specs import ComponentSpec, RunSpec, ThreatSpec, levels_under, parse, schema
+from charpy.threat import DEFAULT_LEVELS, Norm, default_levels
 
 GOOD: dict[str, Any] = {"data": {"kind": "digits"}, "models": [{"reference": "digits-cnn"}]}
 
@@ -23,6 +23,40 @@ def test_the_least_spec_assesses_both_norms_at_the_levels_of_the_paper() -> None
     spec = parse(RunSpec, GOOD)
     assert [threat.norm for threat in spec.threats] == [Norm.L0, Norm.LINF]
     assert all(threat.levels == DEFAULT_LEVELS for threat in spec.threats)
+
+
+@pytest.mark.parametrize("norm", list(Norm))
+def test_a_threat_without_levels_takes_those_of_its_norm_and_they_are_what_is_stored(norm: Norm) -> None:
+    threat = parse(ThreatSpec, {"norm": norm})
+    assert threat.levels == default_levels(norm)
+    assert threat.model_dump(mode="json")["levels"] == list(default_levels(norm))
+    assert parse(ThreatSpec, threat.model_dump(mode="json")) == threat
+    assert parse(ThreatSpec, {"norm": norm, "levels": "minimal"}).levels == "minimal"
+
+
+def test_a_norm_that_is_refused_is_not_reported_again_for_its_levels() -> None:
+    assert problems(threats=[{"norm": "l9"}]).count("threats") == 1
+    assert problems(threats=[{}]).count("threats") == 1
+
+
+@pytest.mark.parametrize(
+    ("levels", "field"),
+    [
+        (None, {}),
+        ("minimal", {"levels": "minimal"}),
+        ((1, 3), {"levels": [1, 3]}),
+        ({"l0": (1,), Norm.L2: (64, 128)}, {"levels": [64, 128]}),
+        ({"l0": [1]}, {}),
+    ],
+)
+def test_levels_for_every_norm_or_by_norm(levels: Any, field: dict[str, Any]) -> None:
+    assert levels_under("l2", levels, ["l0", "l2"]) == field
+
+
+def test_levels_of_a_norm_that_is_not_assessed_are_refused() -> None:
+    with pytest.raises(SpecError, match="not assessed") as caught:
+        levels_under("l0", {"l0": [1], "l1": [510]}, ["l0", "linf"])
+    assert (caught.value.found, caught.value.expected) == ("l1", "l0, linf")
 
 
 def test_a_spec_survives_json() -> None:
@@ -63,7 +97,10 @@ def test_row_15_only_a_boolean_is_a_boolean(value: Any) -> None:
         ({"norm": "linf", "levels": []}, "at least one level"),
         ({"norm": "linf", "levels": [3, 3]}, "twice"),
         ({"norm": "linf", "queries": 0}, "threats.0.queries"),
-        ({"norm": "l2"}, "threats.0.norm"),
+        ({"norm": "l3"}, "threats.0.norm"),
+        ({"norm": "l2", "levels": [0, 128]}, "levels [0] are outside 1..the diameter of the image box"),
+        ({"norm": "l1", "levels": [2**53 + 1]}, "are outside 1..the diameter"),
+        ({"norm": "l2", "levels": [0.5]}, "threats.0.levels"),
     ],
 )
 def test_row_17_a_threat_without_sense_is_refused(threat: dict[str, Any], says: str) -> None:

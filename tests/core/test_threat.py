@@ -7,8 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from charpy.errors import SpecError
-from charpy.threat import DEFAULT_LEVELS, FIRST_LEVEL, LAST_LEVEL, Goal, Grid, Norm, Number, ThreatModel, exact_number
+from charpy.threat import (
+    DEFAULT_LEVELS,
+    FIRST_LEVEL,
+    LAST_LEVEL,
+    Goal,
+    Grid,
+    Norm,
+    Number,
+    ThreatModel,
+    default_levels,
+    exact_number,
+)
 
 NUMBER = TypeAdapter(Number)
 
@@ -54,7 +64,7 @@ def test_row_15_a_boolean_is_no_number(flag: bool) -> None:
         NUMBER.validate_python(flag)
 
 
-@pytest.mark.parametrize("norm", [Norm.L0, Norm.LINF])
+@pytest.mark.parametrize("norm", list(Norm))
 @pytest.mark.parametrize("th", range(FIRST_LEVEL, LAST_LEVEL + 1))
 def test_a_level_survives_the_way_to_a_radius_and_back(norm: Norm, th: int) -> None:
     threat = ThreatModel.at_level(norm, th)
@@ -72,10 +82,23 @@ def test_at_level_passes_the_rest_on() -> None:
     assert (threat.goal, threat.queries, threat.grid) == (Goal.TARGETED, 7, Grid.NONE)
 
 
-@pytest.mark.parametrize("norm", [Norm.L1, Norm.L2])
-def test_levels_exist_for_l0_and_linf_only(norm: Norm) -> None:
-    with pytest.raises(SpecError, match="give a radius instead"):
-        ThreatModel.at_level(norm, 1)
+@given(th=st.one_of(st.integers(1, 10**6), st.integers(1, 255 * 3 * 1024 * 1024)), norm=st.sampled_from(["l1", "l2"]))
+def test_a_level_of_l1_or_l2_survives_the_way_to_a_radius_and_back(th: int, norm: str) -> None:
+    threat = ThreatModel.at_level(Norm(norm), th)
+    assert threat.th == th
+    assert threat.radius == th / 255
+    assert ThreatModel(norm=Norm(norm), radius=(th - 0.01) / 255).th == th - 1
+
+
+def test_half_an_image_value_of_l2_is_th_128() -> None:
+    assert ThreatModel(norm=Norm.L2, radius=0.5).th == 127, "the largest level inside the ball"
+    assert ThreatModel.at_level(Norm.L2, 128).radius == pytest.approx(0.502, abs=5e-5)
+
+
+def test_default_levels_by_norm() -> None:
+    assert default_levels(Norm.L0) == default_levels(Norm.LINF) == DEFAULT_LEVELS
+    assert default_levels(Norm.L2) == (32, 64, 128, 255)
+    assert [th / 255 for th in default_levels(Norm.L1)] == [2, 6, 12], "12 is the usual CIFAR-10 radius"
 
 
 @pytest.mark.parametrize(

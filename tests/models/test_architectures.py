@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from charpy.errors import SpecError
 from charpy_models.architectures.digits_cnn import DigitsCNN
 from charpy_models.architectures.lenet import LeNet
 from charpy_models.architectures.normalise import Normalise
+from charpy_models.architectures.resnet8 import ResNet8
 from charpy_models.architectures.small_cnn import SmallCNN
 
 # (network, image shape, classes, sizes of its layers counted by hand: outputs * (inputs + 1))
@@ -37,8 +40,18 @@ CASES = [
          "mean": (0.5,), "std": (0.5,)},
         (1, 20, 20), 2, [3 * 10, 5 * 28, 6 * 126, 2 * 7], id="small-sized",
     ),
+    # A block: two 3x3 convolutions, two numbers a channel for each normalisation; a projection adds 1x1 weights.
+    pytest.param(
+        ResNet8, {}, (3, 32, 32), 10,
+        [16 * 27 + 32, 2 * (16 * 144 + 32), 32 * (144 + 288 + 16) + 3 * 64, 64 * (288 + 576 + 32) + 3 * 128, 10 * 65],
+        id="resnet-8",
+    ),
+    pytest.param(
+        ResNet8, {"in_channels": 1, "num_classes": 4, "widths": (3, 5), "mean": (0.5,), "std": (0.5,)},
+        (1, 9, 9), 4, [3 * 9 + 6, 2 * (3 * 27 + 6), 5 * (27 + 45 + 3) + 3 * 10, 4 * 6], id="resnet-8-sized",
+    ),
 ]  # fmt: skip
-NETWORKS = (DigitsCNN, LeNet, SmallCNN)
+NETWORKS = (partial(DigitsCNN, image_size=28), LeNet, partial(SmallCNN, image_size=28), ResNet8)
 
 
 @pytest.mark.parametrize(("network", "keywords", "shape", "classes", "layers"), CASES)
@@ -51,8 +64,8 @@ def test_shape_and_size(network, keywords, shape, classes, layers):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_images_are_normalised_inside(network):
     channels = 3
-    module = network(in_channels=channels, image_size=32, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.125)).eval()
-    images = torch.rand(2, channels, 32, 32)
+    module = network(in_channels=channels, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.125)).eval()
+    images = torch.rand(2, channels, 28, 28)
     by_hand = (images.numpy() - np.array([0.1, 0.2, 0.3])[:, None, None]) / np.array([0.5, 0.25, 0.125])[:, None, None]
     expected = module.classifier(module.features(torch.from_numpy(by_hand).float()))
     torch.testing.assert_close(module(images), expected)
@@ -69,7 +82,7 @@ def test_normalisation_is_stored_but_not_trained(network):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_row_does_not_depend_on_its_batch(network):
-    module = network(in_channels=1, image_size=28, mean=(0.5,), std=(0.5,)).eval()
+    module = network(in_channels=1, mean=(0.5,), std=(0.5,)).eval()
     images = torch.rand(5, 1, 28, 28)
     alone = torch.cat([module(image[None]) for image in images])
     torch.testing.assert_close(module(images), alone)
@@ -82,3 +95,18 @@ def test_a_row_does_not_depend_on_its_batch(network):
 def test_normalisation_that_does_not_fit_is_refused(mean, std, words):
     with pytest.raises(SpecError, match=words):
         Normalise(3, mean, std)
+
+
+def test_a_residual_block_adds_what_it_is_given():
+    module = ResNet8().eval()
+    block = module.features[3]
+    with torch.no_grad():
+        for parameter in block.residual.parameters():
+            parameter.zero_()
+    maps = torch.rand(2, 16, 6, 6)
+    assert torch.equal(block(maps), maps)
+
+
+def test_each_residual_block_but_the_first_halves_the_maps():
+    maps = ResNet8().eval().features[:-1](torch.rand(2, 3, 32, 32))
+    assert maps.shape == (2, 64, 8, 8)

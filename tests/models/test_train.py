@@ -9,7 +9,9 @@ import pytest
 from cyclopts import ValidationError
 
 from charpy_models.architectures.digits_cnn import DigitsCNN
+from charpy_models.recipes import AdversarialTraining, recipe_for
 from charpy_models.train import app, main
+from charpy_models.training import count_robust
 from charpy_models.zoo import read_weights
 from charpy_plugins.datasets.digits import Digits
 
@@ -47,6 +49,29 @@ def test_the_command_gives_the_same_bytes_and_another_seed_others(tmp_path):
     )
     assert first == again
     assert first[0] != other[0]
+
+
+def test_a_robust_accuracy_is_measured_after_adversarial_training_only(tmp_path, monkeypatch, capsys):
+    main("digits-cnn", out=tmp_path / "plain", epochs=1, threads=1)
+    assert read_weights("digits-cnn", tmp_path / "plain")[0].robust_accuracy is None
+    assert "PGD" not in capsys.readouterr().out
+
+    training = AdversarialTraining(radius=0.05, steps=1, step_size=0.06)
+    robust_recipe = recipe_for("digits-cnn").model_copy(update={"adversarial": training})
+    monkeypatch.setattr("charpy_models.train.recipe_for", lambda _: robust_recipe)
+    monkeypatch.setattr("charpy_models.train.PGD_SAMPLES", 300)
+    main("digits-cnn", out=tmp_path, epochs=3, seed=2, threads=1)
+    card, state = read_weights("digits-cnn", tmp_path)
+    assert card.recipe.adversarial == training
+    found = card.robust_accuracy
+    assert (found.attack, found.norm, found.radius, found.steps, found.samples) == ("pgd", "linf", 0.05, 20, 300)
+    assert found.value == found.correct / 300 < card.accuracy.value
+    assert f"{found.value:.2%} of the first 300 under PGD-20, Linf 0.05" in capsys.readouterr().out
+
+    module = DigitsCNN().eval()
+    module.load_state_dict(state)
+    samples = Digits(Digits.Params(split="test")).read(range(300))
+    assert found.correct == count_robust(module, samples.images, samples.labels, radius=0.05, steps=20, seed=2)
 
 
 @pytest.mark.data

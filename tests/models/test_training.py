@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from charpy.errors import ModelError, UnknownNameError
-from charpy_models.recipes import RECIPES, Augmentation, Recipe, recipe_for
-from charpy_models.training import augment, count_correct, fit
+from charpy_models.recipes import RECIPES, AdversarialTraining, Augmentation, Recipe, recipe_for
+from charpy_models.training import augment, count_correct, count_robust, fit, pgd
 
 TINY = Recipe(
     architecture="charpy_models.architectures.digits_cnn:DigitsCNN",
@@ -18,6 +19,16 @@ TINY = Recipe(
     batch_size=8,
     learning_rate=0.01,
 )
+
+MADRY = AdversarialTraining(radius=0.1, steps=2, step_size=0.075)
+
+
+class Brightness(torch.nn.Module):
+    """Class 1 where the mean is above 1/2: the margin falls by exactly the Linf radius, whatever the image."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        mean = images.flatten(1).mean(1)
+        return torch.stack([0.5 - mean, mean - 0.5], dim=1)
 
 
 @pytest.fixture
@@ -98,6 +109,7 @@ def test_the_seed_decides(dark_and_bright):
         {"augmentation": Augmentation(flip=True)},
         {"augmentation": Augmentation(shift=1)},
         {"architecture_params": {"num_classes": 2, "widths": (3, 4), "hidden": 5, "mean": (0.5,)}},
+        {"adversarial": MADRY},
     ],
     ids=lambda change: ",".join(change),
 )
@@ -121,11 +133,6 @@ def test_divergence_is_an_error(dark_and_bright):
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_count_correct(batch_size):
-    class Brightness(torch.nn.Module):
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            mean = images.flatten(1).mean(1)
-            return torch.stack([0.5 - mean, mean - 0.5], dim=1)
-
     images = torch.tensor([0, 255, 10, 200, 255], dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 1, 2, 2)
     labels = torch.tensor([0, 1, 1, 1, 0])
     assert count_correct(Brightness(), images, labels, batch_size=batch_size) == 3
@@ -136,3 +143,108 @@ def test_recipes_are_found_by_name():
     assert recipe_for("digits-cnn") is RECIPES["digits-cnn"]
     with pytest.raises(UnknownNameError, match="mnist-lenet"):
         recipe_for("mnist-lenett")
+
+
+def adversarially(**changes) -> Recipe:
+    return TINY.model_copy(update={"adversarial": MADRY.model_copy(update=changes)})
+
+
+@pytest.mark.parametrize("change", [{"radius": 0.2}, {"steps": 3}, {"step_size": 0.05}, {"ramp": 0.5}], ids=str)
+def test_every_parameter_of_adversarial_training_has_an_effect(dark_and_bright, change):
+    plain = fit(adversarially(), *dark_and_bright, seed=3)
+    assert not equal(plain, fit(adversarially(**change), *dark_and_bright, seed=3))
+
+
+def test_the_seed_decides_adversarial_training(dark_and_bright):
+    state = torch.get_rng_state()
+    first, again, other = (fit(adversarially(), *dark_and_bright, seed=seed) for seed in (3, 3, 4))
+    assert equal(first, again)
+    assert not equal(first, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [{"radius": 0}, {"radius": 8}, {"radius": "8/0"}, {"steps": 0}, {"step_size": 0}, {"ramp": 1}, {"ramp": -0.1}],
+    ids=str,
+)
+def test_adversarial_training_refuses_nonsense(nonsense):
+    with pytest.raises(ValidationError, match=next(iter(nonsense))):
+        AdversarialTraining(**{"radius": 0.1, "steps": 1, "step_size": 0.1, **nonsense})
+
+
+def test_a_radius_may_be_written_as_a_fraction():
+    written = AdversarialTraining(radius="8/255", steps=1, step_size="10/255")
+    assert (written.radius, written.step_size) == (8 / 255, 10 / 255)
+
+
+def test_the_radius_ramps_up_evenly(dark_and_bright, monkeypatch):
+    seen = []
+
+    def spy(module, images, labels, **rest):
+        seen.append((rest["radius"], rest["step_size"], rest["steps"], module.training))
+        return images
+
+    monkeypatch.setattr("charpy_models.training.pgd", spy)
+    fit(adversarially(ramp=0.5), *dark_and_bright, seed=3)  # two epochs of six batches
+    shares = [0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1, 1, 1, 1, 1]
+    assert [radius for radius, *_ in seen] == pytest.approx([0.1 * share for share in shares])
+    assert [step for _, step, *_ in seen] == pytest.approx([0.075 * share for share in shares])
+    assert {(steps, training) for *_, steps, training in seen} == {(2, False)}
+
+
+def test_the_attack_moves_neither_batch_normalisation_nor_gradients(dark_and_bright):
+    images, labels = dark_and_bright
+    change = {
+        "architecture": "charpy_models.architectures.resnet8:ResNet8",
+        "architecture_params": {"in_channels": 1, "num_classes": 2, "widths": (3,), "mean": (0.5,), "std": (0.5,)},
+    }
+    module = fit(adversarially().model_copy(update=change), images, labels, seed=3)
+    tracked = {int(value) for name, value in module.state_dict().items() if name.endswith("num_batches_tracked")}
+    assert tracked == {12}  # two epochs of six batches, each seen once in training mode
+    module.zero_grad(set_to_none=True)
+    pgd(module, images / 255, labels, radius=0.1, steps=2, step_size=0.1)
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_pgd_finds_the_corner_of_the_ball_and_box():
+    images, labels = torch.rand(20, 1, 4, 4), torch.arange(20) % 2
+    found = pgd(Brightness(), images, labels, radius=0.2, steps=5, step_size=0.1)
+    towards = torch.where(labels == 0, 0.2, -0.2)[:, None, None, None]
+    torch.testing.assert_close(found, (images + towards).clamp(0, 1))
+    assert not found.requires_grad
+
+
+def test_pgd_starts_anywhere_in_the_ball():
+    images, labels = torch.rand(50, 1, 4, 4), torch.zeros(50, dtype=torch.int64)
+    moved = pgd(Brightness(), images, labels, radius=0.2, steps=1, step_size=1e-6) - images
+    assert 0.19 < float(moved.abs().max()) <= 0.2 + 1e-6
+    inner = (images > 0.2) & (images < 0.8)  # not cut by the box
+    assert abs(float(moved[inner].mean())) < 0.03
+    assert float(moved[inner].std()) == pytest.approx(0.4 / 12**0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 100])
+def test_count_robust(batch_size):
+    levels, labels = torch.tensor([0.1, 0.45, 0.55, 0.75, 0.9]), torch.tensor([0, 0, 1, 1, 0])
+    images = levels[:, None, None, None].expand(-1, 1, 3, 3)
+    counts = [
+        count_robust(Brightness(), images, labels, radius=radius, steps=20, seed=0, batch_size=batch_size)
+        for radius in (0.01, 0.1, 0.3)
+    ]
+    assert counts == [4, 2, 1]  # the last image is wrong from the start
+
+
+def test_adversarial_training_makes_robust(dark_and_bright):
+    """One pixel tells the classes apart by far more than the radius, all others together by less than it each."""
+    labels = dark_and_bright[1]
+    draw = torch.Generator().manual_seed(7)
+    images = 0.5 + 0.06 * (2.0 * labels - 1)[:, None, None, None] + 0.02 * torch.rand(48, 1, 8, 8, generator=draw)
+    images[:, 0, 3, 3] = labels.float()
+    robust = []
+    for recipe in (TINY, adversarially(step_size=0.1)):
+        module = fit(recipe.model_copy(update={"epochs": 25}), images, labels, seed=1)
+        assert count_correct(module, images, labels) == 48
+        robust.append(count_robust(module, images, labels, radius=0.1, steps=10, seed=0))
+    assert robust[0] <= 24
+    assert robust[1] == 48

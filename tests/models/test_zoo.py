@@ -18,12 +18,21 @@ from charpy.interfaces.model import Output
 from charpy.threat import Access
 from charpy_models import plugin
 from charpy_models.recipes import RECIPES
-from charpy_models.zoo import Cifar10CNN, DigitsCNN, MnistLeNet, read_weights, weights_folder
+from charpy_models.zoo import (
+    Cifar10CNN,
+    Cifar10ResNet8Robust,
+    DigitsCNN,
+    MnistLeNet,
+    MnistRobust,
+    read_weights,
+    weights_folder,
+)
 from charpy_plugins.datasets.cifar10 import Cifar10
 from charpy_plugins.datasets.digits import Digits
 from charpy_plugins.datasets.mnist import Mnist
 
-ZOO = (DigitsCNN, MnistLeNet, Cifar10CNN)
+ROBUST = (MnistRobust, Cifar10ResNet8Robust)
+ZOO = (DigitsCNN, MnistLeNet, Cifar10CNN, *ROBUST)
 
 
 def measured(model, dataset) -> int:
@@ -79,18 +88,50 @@ def test_digits_model_has_seen_the_train_split_only():
 
 
 @pytest.mark.data
-def test_mnist_accuracy_is_the_cards(data_dir):
-    check_against_card(MnistLeNet(), Mnist(Mnist.Params(split="test", data_dir=str(data_dir), download=False)))
+@pytest.mark.parametrize(
+    ("zoo", "data"),
+    [(MnistLeNet, Mnist), (MnistRobust, Mnist), (Cifar10CNN, Cifar10), (Cifar10ResNet8Robust, Cifar10)],
+)
+def test_accuracy_is_the_cards(zoo, data, data_dir):
+    check_against_card(zoo(), data(data.Params(split="test", data_dir=str(data_dir), download=False)))
 
 
 @pytest.mark.data
-def test_cifar10_accuracy_is_the_cards(data_dir):
-    check_against_card(Cifar10CNN(), Cifar10(Cifar10.Params(split="test", data_dir=str(data_dir), download=False)))
+@pytest.mark.parametrize(("zoo", "data", "count"), [(MnistRobust, Mnist, 200), (Cifar10ResNet8Robust, Cifar10, 100)])
+def test_robust_accuracy_is_about_the_cards(zoo, data, count, data_dir):
+    """On some images of the 1,000, by a PGD written here: twice the steps, each a tenth of the radius."""
+    model, card = zoo(), zoo().card.robust_accuracy
+    samples = data(data.Params(split="test", data_dir=str(data_dir), download=False)).read(range(count))
+    generator = torch.Generator().manual_seed(0)
+    shift = (2 * torch.rand(samples.images.shape, generator=generator) - 1) * card.radius
+    for _ in range(2 * card.steps):
+        attacked = (samples.images + shift).clamp(0, 1).requires_grad_()
+        loss = torch.nn.functional.cross_entropy(model.predict(attacked), samples.labels, reduction="sum")
+        slope = torch.autograd.grad(loss, attacked)[0].sign()
+        shift = (attacked.detach() - samples.images + card.radius / 10 * slope).clamp(-card.radius, card.radius)
+    with torch.no_grad():
+        right = model.predict((samples.images + shift).clamp(0, 1)).argmax(1) == samples.labels
+    spread = 4 * (card.value * (1 - card.value) / count) ** 0.5
+    assert abs(float(right.float().mean()) - card.value) < spread + 0.02
 
 
-@pytest.mark.parametrize(("zoo", "least"), [(DigitsCNN, 0.97), (MnistLeNet, 0.99), (Cifar10CNN, 0.74)])
+@pytest.mark.parametrize(
+    ("zoo", "least"),
+    [(DigitsCNN, 0.97), (MnistLeNet, 0.99), (Cifar10CNN, 0.74), (MnistRobust, 0.97), (Cifar10ResNet8Robust, 0.6)],
+)
 def test_accuracies_worth_shipping(zoo, least):
     assert zoo().card.accuracy.value >= least
+
+
+@pytest.mark.parametrize(("zoo", "radius", "least"), [(MnistRobust, 0.3, 0.9), (Cifar10ResNet8Robust, 8 / 255, 0.3)])
+def test_robust_accuracies_worth_shipping(zoo, radius, least):
+    card = zoo().card
+    assert card.recipe.adversarial.radius == card.robust_accuracy.radius == radius
+    assert card.robust_accuracy.value == card.robust_accuracy.correct / card.robust_accuracy.samples >= least
+
+
+def test_only_adversarially_trained_models_have_a_robust_accuracy():
+    assert {zoo for zoo in ZOO if zoo().card.robust_accuracy is not None} == set(ROBUST)
 
 
 def test_the_weights_are_small():

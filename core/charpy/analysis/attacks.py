@@ -30,7 +30,7 @@ def _attack_part(units: Sequence[Mapping[str, Any]], found: Mapping[str, NormFin
     attacked = sum(unit["attacked"] for unit in units)
     rows, seconds = sum(unit["rows"] for unit in units), sum(unit["seconds"] for unit in units)
     # A resumed run may have measured the bare model twice, so each unit is held against its own measurement.
-    bare = sum(unit["rows"] * (unit["detail"].get("seconds_per_row") or 0.0) for unit in units)
+    bare = sum(unit["detail"].get("bare_seconds") or 0.0 for unit in units)
     to_success = found[first["norm"]].to_success.get((first["th"], first["step"]), [])
     return AttackPart(
         name=first["attack"],

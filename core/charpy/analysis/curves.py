@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from charpy.analysis.document import AucPart
-from charpy.analysis.outcomes import Outcomes
+from charpy.analysis.outcomes import Evidence, Outcomes, smallest_levels
 from charpy.outcome import Outcome
-from charpy.threat import FIRST_LEVEL, LAST_LEVEL
+from charpy.threat import LAST_LEVEL
 
 
 def auc_part(outcomes: Outcomes, samples: int, last: int = LAST_LEVEL) -> AucPart | None:
@@ -32,17 +32,41 @@ def auc_part(outcomes: Outcomes, samples: int, last: int = LAST_LEVEL) -> AucPar
     Returns:
         None when fewer than two levels were assessed or there is no correctly classified sample.
     """
-    first, end = outcomes.levels[0], outcomes.levels[-1]
     if len(outcomes.levels) < 2 or samples == 0:
         return None
     standing = outcomes.counts(Outcome.HELD, Outcome.PROVEN)
     value = float(np.trapezoid(standing, outcomes.levels))
+    # Levels are distinct and lie in 1..last, so as many as that are all of them.
+    return _part(outcomes, samples, value, whole_range=len(outcomes.levels) == last)
+
+
+def searched_auc_part(outcomes: Outcomes, evidence: Evidence, samples: int) -> AucPart | None:
+    """The same area, over every level from the first to the last of `outcomes`, of a search for smallest levels.
+
+    Sample by sample, because the range may hold a million levels: one that stands at the first level and breaks at s
+    adds s - 1 - first, and a half for the step down; one that never breaks adds last - first.
+
+    Args:
+        outcomes: at the ends of the range at least.
+        evidence: what they rest on.
+        samples: correctly classified samples.
+    """
+    first, last = outcomes.levels[0], outcomes.levels[-1]
+    if first == last or samples == 0:
+        return None
+    smallest = smallest_levels(evidence)[outcomes.mask(Outcome.HELD, Outcome.PROVEN)[:, 0]]
+    area = np.where(smallest <= last, smallest - 0.5, last) - first
+    return _part(outcomes, samples, float(area.sum()), whole_range=True)
+
+
+def _part(outcomes: Outcomes, samples: int, value: float, *, whole_range: bool) -> AucPart:
+    first, last = outcomes.levels[0], outcomes.levels[-1]
     return AucPart(
         norm=outcomes.norm,
         value=value,
         first=first,
-        last=end,
+        last=last,
         samples=samples,
-        normalised=value / (samples * (end - first)),
-        whole_range=outcomes.levels == tuple(range(FIRST_LEVEL, last + 1)),
+        normalised=value / (samples * (last - first)),
+        whole_range=whole_range,
     )

@@ -35,6 +35,11 @@ class ModelPart(Part):
     input_shape: tuple[int, int, int]
     num_classes: int
     engine: str = Field(description="what answered forward-only queries; the judge always uses the model as given")
+    gradient_engine: str | None = Field(default=None, description="what computed gradients; None where none was asked")
+    deterministic: bool = Field(default=True, description="whether it gives the same images the same answers each time")
+    batch_invariant: bool = Field(
+        default=True, description="whether an answer is free of the other images of its batch"
+    )
     micro_batch: int = Field(description="model rows in one batch")
     defenses: tuple[str, ...] = ()
     fingerprint: dict[str, str]
@@ -69,11 +74,27 @@ class Interval(Part):
     not_broken: tuple[float, float] | None
 
 
+Grade = Literal["supported", "weak", "invalid"]
+
+IndicatorKind = Literal[
+    "zero_gradients",
+    "loss_still_rising",
+    "more_still_helps",
+    "black_box_better",
+    "transfer_better",
+    "unbounded_fails",
+    "planted",
+    "planted_battery",
+    "randomised",
+    "batch_dependent",
+]
+
+
 class ThreatPart(Part):
     """Outcomes under one norm at one level; the five counts add up to `samples`."""
 
     norm: str
-    th: int
+    th: int = Field(description="level: pixels under l0, 1/255 steps under l1, l2 and linf")
     goal: str
     queries: int = Field(description="model rows each attack could spend per sample")
     samples: int
@@ -95,6 +116,41 @@ class ThreatPart(Part):
     metrics: dict[str, float] = Field(
         default_factory=dict, description="mean of each metric over the nearest witness of each broken sample"
     )
+    grade: Grade = Field(
+        description="whether the figure can be trusted, by the indicators: `weak` where what held may only have been "
+        "attacked badly, `invalid` where neither held nor broken means anything"
+    )
+    grade_reasons: tuple[str, ...] = Field(default=(), description="why it is not `supported`")
+
+
+class IndicatorPart(Part):
+    """One sign that an attack may have failed instead of the model having held, fired or not."""
+
+    kind: IndicatorKind
+    norm: str | None = Field(description="None: about the model, whatever the norm")
+    th: int | None = Field(description="the level that it is about; None: every level of the norm")
+    step: int | None = Field(description="of the attack in its battery, from 0; None where no attack is meant")
+    attack: str | None
+    value: float | None = Field(description="what was measured; None where there was nothing to measure")
+    limit: float = Field(description="beyond it the indicator fires; see docs/concepts.md for each kind")
+    fired: bool
+    finding: str = Field(description="what was seen, in words")
+    advice: str = Field(default="", description="what to do next; empty unless it fired")
+
+
+class DrillPart(Part):
+    """How one attack did where an adversarial example was planted, and without any bound."""
+
+    norm: str
+    th: int = Field(description="level at which examples were planted, the largest of the run")
+    step: int = Field(description="of the attack in its battery, from 0")
+    attack: str
+    access: str = Field(description="what it needs of a model")
+    planted: int = Field(description="samples with a planted example")
+    found: int = Field(description="those of them that the attack broke")
+    unbounded: int = Field(default=0, description="samples that it attacked with the whole image box allowed")
+    reached: int = Field(default=0, description="those of them that it broke")
+    failure: str = ""
 
 
 class AttackPart(Part):
@@ -118,7 +174,7 @@ class AttackPart(Part):
 
 
 class SafePart(Part):
-    """k-pixel-safe or k-threshold-safe: no correctly classified sample is broken at this level.
+    """k-pixel-safe (L0), k-threshold-safe (Linf), k-l1-safe, k-l2-safe: no correctly classified sample is broken.
 
     `no evidence`: there is no such sample, or the run is not valid, so that nothing can be called safe.
     """
@@ -145,7 +201,7 @@ class AucPart(Part):
 
 
 class AgreementPart(Part):
-    """At one level: correctly classified samples broken under only one norm, both, or neither."""
+    """At one level of L0 and Linf: correctly classified samples broken under only one of them, both, or neither."""
 
     th: int
     samples: int
@@ -216,6 +272,8 @@ class Assessment(Part):
     per_class: tuple[ClassPart, ...]
     minimal: tuple[MinimalPart, ...] = ()
     rejected: tuple[RejectedPart, ...] = ()
+    indicators: tuple[IndicatorPart, ...] = ()
+    drills: tuple[DrillPart, ...] = ()
     warnings: tuple[str, ...] = ()
     spec: dict[str, Any]
     plugins: dict[str, str] = Field(description="every component that took part -> package and version")
@@ -232,7 +290,7 @@ class AssessmentSet(Part):
     reports: tuple[Assessment, ...]
 
 
-TIMES = frozenset({"seconds", "overhead", "environment", "micro_batch", "engine"})
+TIMES = frozenset({"seconds", "overhead", "environment", "micro_batch", "engine", "gradient_engine"})
 """Fields that a second run with the same seed may change: times, and what was measured on the machine."""
 
 

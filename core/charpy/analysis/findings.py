@@ -19,7 +19,7 @@ from charpy.outcome import Outcome
 from charpy.records import SampleRow, WitnessRow
 from charpy.runfile import RunFile
 from charpy.specs import RunSpec, ThreatSpec
-from charpy.threat import DEFAULT_LEVELS, FIRST_LEVEL, LAST_LEVEL, Norm
+from charpy.threat import FIRST_LEVEL, LAST_LEVEL, Norm, default_levels
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,15 @@ class NormFindings:
         return self.threat.levels == "minimal"
 
     @property
-    def levels(self) -> tuple[int, ...]:
-        """Every level that outcomes are known at."""
-        return tuple(range(FIRST_LEVEL, self.last + 1)) if isinstance(self.threat.levels, str) else self.threat.levels
-
-    @property
     def shown(self) -> tuple[int, ...]:
         """The levels that get a row in the report."""
-        levels = DEFAULT_LEVELS if isinstance(self.threat.levels, str) else self.threat.levels
-        return tuple(th for th in levels if th <= self.last)
+        levels = default_levels(self.threat.norm) if isinstance(self.threat.levels, str) else self.threat.levels
+        return tuple(th for th in levels if th <= self.last) or (self.last,)
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The levels that get a column of outcomes: of a search also the ends of its range."""
+        return tuple(sorted({FIRST_LEVEL, *self.shown, self.last})) if self.search else self.shown
 
 
 def read_findings(run: RunFile, model: int, spec: RunSpec, population: Population) -> dict[str, NormFindings]:
@@ -101,10 +101,8 @@ def read_findings(run: RunFile, model: int, spec: RunSpec, population: Populatio
     return found
 
 
-def evidence_of(
-    run: RunFile, model: int, found: NormFindings, population: Population, proven: Bools | None = None
-) -> Evidence:
-    """The arrays that `outcomes_of` needs."""
+def evidence_of(run: RunFile, model: int, found: NormFindings, population: Population) -> Evidence:
+    """The arrays that `outcomes_of` needs, without certificates."""
     witnesses = run.witness_distances(model, found.threat.norm)
     return Evidence(
         valid=population.valid,
@@ -116,7 +114,6 @@ def evidence_of(
         ),
         invalid=_columns(found.invalid),
         attacked=_columns(found.attacked),
-        proven=proven,
     )
 
 

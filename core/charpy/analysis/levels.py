@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from charpy.analysis.document import Interval, RobustAccuracy, SafePart, ThreatPart
+from charpy.analysis.grade import Grade
 from charpy.analysis.intervals import clopper_pearson, ratio, upper_bound
 from charpy.analysis.outcomes import Outcomes
 from charpy.outcome import Outcome
 from charpy.threat import Goal, Norm
 
-SAFE_NAMES = {Norm.L0: "pixel", Norm.LINF: "threshold"}
-"""`th`-pixel-safe and `th`-threshold-safe (Kotyan & Vargas 2020, section IV)."""
+SAFE_NAMES = {Norm.L0: "pixel", Norm.L1: "l1", Norm.L2: "l2", Norm.LINF: "threshold"}
+"""`th`-pixel-safe and `th`-threshold-safe (Kotyan & Vargas 2020, section IV); the same of L1 and L2."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,9 @@ class LevelCosts:
 
 
 def threat_parts(
-    outcomes: Outcomes, *, goal: str, queries: int, costs: Mapping[int, LevelCosts]
+    outcomes: Outcomes, *, goal: str, queries: int, costs: Mapping[int, LevelCosts], grades: Mapping[int, Grade]
 ) -> tuple[ThreatPart, ...]:
-    """One `ThreatPart` per level of `outcomes`; `costs` by level."""
+    """One `ThreatPart` per level of `outcomes`; `costs` and `grades` by level."""
     counts = {outcome: outcomes.counts(outcome) for outcome in Outcome}
     samples = len(outcomes.matrix)
     parts = []
@@ -55,6 +56,8 @@ def threat_parts(
                 ),
                 queries_to_success_median=cost.queries_to_success_median,
                 metrics=dict(cost.metrics),
+                grade=grades[th].value,
+                grade_reasons=grades[th].reasons,
             )
         )
     return tuple(parts)
@@ -74,7 +77,7 @@ def _safe_part(threat: ThreatPart, valid: bool) -> SafePart:
     basis: Literal["proven", "not broken", "no", "no evidence"]
     if threat.broken and threat.goal != Goal.TARGETED:
         basis = "no"
-    elif not valid or samples == 0 or threat.goal == Goal.TARGETED:
+    elif not valid or threat.grade == "invalid" or samples == 0 or threat.goal == Goal.TARGETED:
         basis = "no evidence"  # one target per image leaves the other classes open
     else:
         basis = "proven" if threat.held == 0 else "not broken"
@@ -90,5 +93,5 @@ def _safe_part(threat: ThreatPart, valid: bool) -> SafePart:
 
 
 def safe_name(norm: str, th: int) -> str:
-    """For example `1-pixel-safe`, `10-threshold-safe`."""
+    """For example `1-pixel-safe`, `10-threshold-safe`, `128-l2-safe`."""
     return f"{th}-{SAFE_NAMES[Norm(norm)]}-safe"

@@ -7,18 +7,19 @@ import math
 import numpy as np
 
 from charpy.analysis.document import MinimalPart
-from charpy.analysis.outcomes import Floats, Outcomes, minimal_levels
+from charpy.analysis.outcomes import Evidence, Floats, Outcomes, smallest_levels
 from charpy.outcome import Outcome
 
 
-def minimal_part(outcomes: Outcomes) -> MinimalPart:
+def minimal_part(outcomes: Outcomes, evidence: Evidence) -> MinimalPart:
     """How the smallest breaking levels are distributed.
 
     Quantiles are over all correctly classified samples; one that was never broken counts as larger than any level, so
-    a model that mostly holds has no median instead of the median of its few failures.
+    a model that mostly holds has no median instead of the median of its few failures. `evidence` is what `outcomes`
+    rest on.
     """
     last = outcomes.mask(Outcome.BROKEN, Outcome.HELD, Outcome.PROVEN)[:, -1]
-    smallest = minimal_levels(outcomes)[last]
+    smallest = smallest_levels(evidence)[last]
     found, counts = np.unique(smallest[np.isfinite(smallest)], return_counts=True)
     return MinimalPart(
         norm=outcomes.norm,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charpy.outcome import Outcome
+from charpy.threat import FIRST_LEVEL
 
 DISTANCE_TOLERANCE = 1e-6
 """Slack, in pixels or 1/255 steps, of `distance <= th`; stored distances are exact on the grid."""
@@ -125,12 +126,13 @@ def outcomes_of(
     return Outcomes(norm, tuple(levels), matrix, unattacked, judged & proven & reach)
 
 
-def minimal_levels(outcomes: Outcomes) -> Floats:
-    """`(S,)`: the smallest level at which each sample is broken; infinity for those that are not."""
-    broken = outcomes.mask(Outcome.BROKEN)
-    th = np.asarray(outcomes.levels, dtype=np.float64)
-    smallest: Floats = np.where(broken, th, np.inf).min(axis=1, initial=np.inf)
-    return smallest
+def smallest_levels(evidence: Evidence) -> Floats:
+    """`(S,)`: the smallest level that contains a witness of each sample; infinity where there is none.
+
+    A whole number of levels whatever the distance is: 12.3 steps need th = 13, and no witness is below th = 1.
+    """
+    level: Floats = np.maximum(np.ceil(_nearest(evidence) - DISTANCE_TOLERANCE), FIRST_LEVEL)
+    return level
 
 
 def _nearest(evidence: Evidence) -> Floats:

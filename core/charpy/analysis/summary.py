@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from charpy.analysis.agreement import agreement_parts
 from charpy.analysis.attacks import attack_parts, rejected_parts
-from charpy.analysis.curves import auc_part
-from charpy.analysis.document import Assessment, DatasetPart, ModelPart, ThreatPart
+from charpy.analysis.curves import auc_part, searched_auc_part
+from charpy.analysis.document import (
+    Assessment,
+    AucPart,
+    DatasetPart,
+    DrillPart,
+    IndicatorPart,
+    ModelPart,
+    ThreatPart,
+)
 from charpy.analysis.findings import NormFindings, Population, evidence_of, level_costs, read_findings
 from charpy.analysis.gallery import GalleryItem, read_gallery
+from charpy.analysis.grade import Grade, grade_of
+from charpy.analysis.indicators import indicator_parts
 from charpy.analysis.intervals import share
 from charpy.analysis.levels import safe_parts, threat_parts
 from charpy.analysis.minimal import minimal_part
-from charpy.analysis.outcomes import Bools, Outcomes, outcomes_of
+from charpy.analysis.outcomes import Bools, Evidence, Outcomes, outcomes_of
 from charpy.analysis.per_class import class_parts
-from charpy.analysis.verdict import status_of, verdict
+from charpy.analysis.trials import Trial, read_trials
+from charpy.analysis.verdict import Status, status_of, verdict
+from charpy.checks import largest_level
 from charpy.errors import RunFileError
 from charpy.outcome import Outcome
 from charpy.runfile import RunFile
 from charpy.specs import RunSpec, parse
-from charpy.threat import LAST_LEVEL, Norm
+from charpy.threat import DUAL, Norm
 
 Certificates = Mapping[tuple[int, str], Bools]
-"""(model index, norm) -> bool `(S, L)`: which samples are proven at which of the norm's levels."""
+"""(model index, norm) -> bool `(S, L)`: which samples are proven at which of the norm's levels in the report."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,7 @@ class RunSummary:
         assessment = self.assessments[model]
         levels = [threat.th for threat in assessment.threats if threat.norm == norm]
         if any(part.norm == norm for part in assessment.minimal):
-            levels.append(LAST_LEVEL)
+            levels.append(largest_level(Norm(norm), assessment.dataset.shape))
         if not levels:
             return []
         spec = parse(RunSpec, self.run.spec)
@@ -79,16 +91,21 @@ class RunSummary:
 def _assess(run: RunFile, model: int, spec: RunSpec, proven: Certificates) -> Assessment:
     population = Population.of(run.samples(model))
     found = read_findings(run, model, spec, population)
-    outcomes = {norm: _outcomes(run, model, norm, found[norm], population, proven) for norm in found}
+    evidence = {norm: evidence_of(run, model, found[norm], population) for norm in found}
+    outcomes = {norm: _outcomes(found[norm], evidence[norm], proven.get((model, norm))) for norm in found}
     samples, correct = len(population.labels), int(population.correct.sum())
     finished = bool(run.meta("finished", False))
     reasons = _invalid_reasons(population, found, outcomes, finished)
     status = status_of(samples, reasons, _contradictions(outcomes), finished=finished)
     shown = {norm: of_norm.at(found[norm].shown) for norm, of_norm in outcomes.items()}
-    threats = _threats(run, model, found, shown, population)
+    units, model_part = run.units(model), ModelPart.model_validate(run.meta("models")[model])
+    trials, drills = read_trials(units, run.results(model), found), _drills(run, model)
+    indicators = indicator_parts(trials, drills, model_part, found, correct)
+    grades = {norm: _grades(part, indicators, trials, status) for norm, part in shown.items()}
+    threats = _threats(run, model, found, shown, population, grades)
     safe = safe_parts(threats, valid=status.value == "valid")
     dataset = DatasetPart.model_validate(run.meta("dataset"))
-    areas = [auc_part(of_norm, correct, found[norm].last) for norm, of_norm in outcomes.items()]
+    areas = [_area(of_norm, found[norm], evidence[norm], correct) for norm, of_norm in outcomes.items()]
     clean = share(correct, samples)
     return Assessment(
         name=spec.name,
@@ -96,22 +113,24 @@ def _assess(run: RunFile, model: int, spec: RunSpec, proven: Certificates) -> As
         status=status.value,
         status_reason=status.reason,
         seed=spec.seed,
-        model=ModelPart.model_validate(run.meta("models")[model]),
+        model=model_part,
         dataset=dataset,
         clean_accuracy=clean.value,
         clean_interval=None if clean.low is None or clean.high is None else (clean.low, clean.high),
         clean=clean,
         invalid=share(sum(reasons.values()), samples),
         threats=threats,
-        attacks=attack_parts(run.units(model), found),
+        attacks=attack_parts(units, found),
         safe=safe,
         auc=tuple(area for area in areas if area is not None),
-        agreement=agreement_parts(shown[Norm.L0], shown[Norm.LINF]) if len(shown) == 2 else (),
+        agreement=agreement_parts(*(shown[norm] for norm in DUAL)) if shown.keys() >= set(DUAL) else (),
         per_class=tuple(
             part for of_norm in shown.values() for part in class_parts(of_norm, population.labels, dataset.class_names)
         ),
-        minimal=tuple(minimal_part(outcomes[norm]) for norm in found if found[norm].search),
+        minimal=tuple(minimal_part(outcomes[norm], evidence[norm]) for norm in found if found[norm].search),
         rejected=rejected_parts(run.rejected(model)),
+        indicators=indicators,
+        drills=drills,
         warnings=_warnings(run, finished),
         spec=run.spec,
         plugins=run.meta("plugins", {}),
@@ -119,11 +138,20 @@ def _assess(run: RunFile, model: int, spec: RunSpec, proven: Certificates) -> As
     )
 
 
-def _outcomes(
-    run: RunFile, model: int, norm: str, found: NormFindings, population: Population, proven: Certificates
-) -> Outcomes:
-    evidence = evidence_of(run, model, found, population, proven.get((model, norm)))
-    return outcomes_of(norm, found.levels, evidence, carry=found.carry, search=found.search)
+def _outcomes(found: NormFindings, evidence: Evidence, proven: Bools | None) -> Outcomes:
+    """Outcomes at `found.levels`; `proven` `(S, L)` is about the levels in the report."""
+    if proven is not None:
+        # A certificate covers smaller levels too: each takes that of the next one in the report.
+        column = np.searchsorted(found.shown, found.levels)
+        beyond = np.zeros((len(proven), 1), np.bool_)
+        evidence = replace(evidence, proven=np.concatenate([proven, beyond], axis=1)[:, column])
+    return outcomes_of(found.threat.norm, found.levels, evidence, carry=found.carry, search=found.search)
+
+
+def _area(outcomes: Outcomes, found: NormFindings, evidence: Evidence, correct: int) -> AucPart | None:
+    if found.search:
+        return searched_auc_part(outcomes, evidence, correct)
+    return auc_part(outcomes, correct, found.last)
 
 
 def _threats(
@@ -132,13 +160,28 @@ def _threats(
     found: Mapping[str, NormFindings],
     shown: Mapping[str, Outcomes],
     population: Population,
+    grades: Mapping[str, Mapping[int, Grade]],
 ) -> tuple[ThreatPart, ...]:
     parts: list[ThreatPart] = []
     for norm, findings in found.items():
         goal, queries = findings.threat.goal, findings.threat.queries
         costs = level_costs(run, model, findings, population)
-        parts += threat_parts(shown[norm], goal=goal, queries=queries, costs=costs)
+        parts += threat_parts(shown[norm], goal=goal, queries=queries, costs=costs, grades=grades[norm])
     return tuple(parts)
+
+
+def _grades(
+    shown: Outcomes, indicators: Sequence[IndicatorPart], trials: Sequence[Trial], status: Status
+) -> dict[int, Grade]:
+    """The grade of each level's figure under one norm."""
+    invalid = "" if status.value == "valid" else status.reason
+    held = zip(shown.levels, shown.counts(Outcome.HELD), strict=True)
+    return {th: grade_of(shown.norm, th, count, indicators, trials, invalid=invalid) for th, count in held}
+
+
+def _drills(run: RunFile, model: int) -> tuple[DrillPart, ...]:
+    rows = [row for row in run.meta("drills", []) if row["model"] == model]
+    return tuple(DrillPart.model_validate({k: v for k, v in row.items() if k != "model"}) for row in rows)
 
 
 def _contradictions(outcomes: Mapping[str, Outcomes]) -> int:

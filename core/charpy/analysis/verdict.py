@@ -11,8 +11,10 @@ from charpy.threat import Goal, Norm
 INVALID_LIMIT = 0.001
 """A run with a larger share of invalid samples supports no figure."""
 
-ONE_TARGET = "; one wrong class was tried for each image, which says nothing about the others."
+ONE_TARGET = "; one wrong class was tried for each image, which says nothing about the others"
 """What a targeted run does not show."""
+
+SPOKEN = {Norm.L0: "L0", Norm.L1: "L1", Norm.L2: "L2", Norm.LINF: "Linf"}
 
 
 class Status(NamedTuple):
@@ -51,7 +53,7 @@ def verdict(status: Status, samples: int, correct: int, threats: Sequence[Threat
     """The result in one sentence of plain words.
 
     It names, per norm, the smallest level that breaks something, or the largest that breaks nothing; what was not
-    broken is never called robust.
+    broken is never called robust, and where the figures that it names are weak evidence it says why.
     """
     if status.value == "unsound":
         return f"This run is unsound, so none of its figures can be trusted: {status.reason}."
@@ -59,12 +61,15 @@ def verdict(status: Status, samples: int, correct: int, threats: Sequence[Threat
         return f"No verdict: {status.reason}."
     if correct == 0:
         return f"None of the {_images(samples)} is classified correctly, so there was nothing to attack."
+    if threats and all(threat.grade == "invalid" for threat in threats):
+        return f"No verdict: {threats[0].grade_reasons[0]}."
     subject = f"{correct} of {_images(samples)} {'is' if correct == 1 else 'are'} classified correctly"
     norms = list(dict.fromkeys(threat.norm for threat in threats))
     clauses = [_clause([t for t in threats if t.norm == norm], first=i == 0) for i, norm in enumerate(norms)]
     untargeted = [part for part in safe if any(t.norm == part.norm and t.goal != Goal.TARGETED for t in threats)]
-    sentence = f"{subject}; {' and '.join(clauses)}"
-    sentence += f", so {_conclusion(untargeted)}." if untargeted else ONE_TARGET
+    sentence = f"{subject}; {_listed(clauses)}"
+    sentence += f", so {_conclusion(untargeted)}" if untargeted else ONE_TARGET
+    sentence += f"{_weakness(threats, safe, alone=len(norms) == 1)}."
     return sentence if status.finished else f"Unfinished run, so far: {sentence}"
 
 
@@ -82,12 +87,34 @@ def change(norm: str, th: int) -> str:
     """What an attack of this level does to an image, in words."""
     if norm == Norm.L0:
         return "changing one pixel" if th == 1 else f"changing up to {th} pixels"
-    return f"changing every value by at most {th}/255"
+    if norm == Norm.LINF:
+        return f"changing every value by at most {th}/255"
+    return f"moving an image by an {norm.upper()} distance of at most {th}/255"
+
+
+def _weakness(threats: Sequence[ThreatPart], safe: Sequence[SafePart], *, alone: bool) -> str:
+    """Why the figures that the sentence names are weak evidence, if they are; `alone`: there is one norm only."""
+    whose: dict[str, list[str]] = {}
+    for norm in dict.fromkeys(threat.norm for threat in threats):
+        levels = [threat for threat in threats if threat.norm == norm]
+        up_to = _safe_up_to([part for part in safe if part.norm == norm])
+        named = [_named(levels), *(threat for threat in levels if up_to is not None and threat.th == up_to.th)]
+        if weak := [threat for threat in named if threat.grade == "weak"]:
+            whose.setdefault(weak[0].grade_reasons[0], []).append(SPOKEN[Norm(norm)])
+    if not whose:
+        return ""
+    whys = [reason if alone else f"under {_listed(norms)} {reason}" for reason, norms in whose.items()]
+    return f"; this is weak evidence: {_listed(whys)}"
+
+
+def _named(threats: Sequence[ThreatPart]) -> ThreatPart:
+    """Of one norm, the first level that breaks something, or the last one."""
+    return next((t for t in threats if t.broken), threats[-1])
 
 
 def _clause(threats: Sequence[ThreatPart], *, first: bool) -> str:
-    """What the first level that breaks something does, or that the last one breaks nothing."""
-    threat = next((t for t in threats if t.broken), threats[-1])
+    """What the level that is named does."""
+    threat = _named(threats)
     whose = " of them" if first else ""
     targeted = threat.goal == Goal.TARGETED
     verb, into = ("turns", " into a class given for each") if targeted else ("breaks", "")
@@ -113,10 +140,10 @@ def _conclusion(safe: Sequence[SafePart]) -> str:
     if unsafe:
         parts.append(f"the model is {'not' if len(unsafe) == 1 else 'neither'} {' nor '.join(unsafe)}")
     if proven:
-        parts.append(f"{'it' if parts else 'the model'} is proven {' and '.join(proven)} on these images")
+        parts.append(f"{'it' if parts else 'the model'} is proven {_listed(proven)} on these images")
     if open_:
         who = "it" if parts else "the model"
-        parts.append(f"{who} was not broken by these attacks when {' or '.join(open_)}, which is not a proof")
+        parts.append(f"{who} was not broken by these attacks when {_listed(open_, 'or')}, which is not a proof")
     return ", and ".join(parts)
 
 
@@ -136,3 +163,8 @@ def _images(count: int) -> str:
 
 def _joined(*texts: str) -> str:
     return "; ".join(text for text in texts if text)
+
+
+def _listed(texts: Sequence[str], word: str = "and") -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return f" {word} ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))

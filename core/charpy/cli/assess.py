@@ -1,4 +1,4 @@
-"""`charpy assess`: one model, one dataset, both norms."""
+"""`charpy assess`: one model, one dataset, both norms or any others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def assess(
     *,
     data: str,
     samples: int | Literal["all"] | None = None,
-    levels: str = "1,3,5,10",
+    levels: str | None = None,
     norms: str = "l0,linf",
     queries: int = 5000,
     seed: int = 0,
@@ -41,8 +41,10 @@ def assess(
         model: a zoo name (digits-cnn), FILE.onnx, package.module:callable, or weights.safetensors@architecture.
         data: digits, mnist, fashion-mnist, cifar10, FILE.npz, or a folder of images with one subfolder a class.
         samples: how many images, drawn at random; `all` for all. Default: 100, or all where there are fewer.
-        levels: robustness levels th, 1..127: th pixels for l0, th/255 for linf.
-        norms: l0, linf or both.
+        levels: robustness levels th: th pixels for l0, th/255 for the other norms; 1..127 for l0 and linf, up to the
+            diameter of the image box for l1 and l2. A list such as 1,3,5 is for every norm; l0=1,3,l2=64,128 gives
+            each norm its own. Default: 1,3,5,10 for l0 and linf, 510,1530,3060 for l1, 32,64,128,255 for l2.
+        norms: any of l0, l1, l2, linf.
         queries: model rows that each attack may spend per sample and level.
         seed: of every random draw of every attack; which samples are drawn does not depend on it.
         out: output folder. Default: charpy-MODEL-DATA in the working directory.
@@ -50,23 +52,27 @@ def assess(
         battery: which attacks: a battery or one attack, as `charpy plugins` lists them.
         grid: 8bit: every adversarial image survives a PNG. none: real values.
         batch_size: model rows in one batch; measured if not given. It never changes a result.
-        minimal: search each sample's smallest level over the whole range 1..127, instead of fixed levels.
+        minimal: search each sample's smallest level over the whole range, instead of fixed levels.
         name: title of the report and name of the model in it. Default: MODEL.
     """
     from charpy.cli.execute import execute
-    from charpy.specs import RunSpec, parse
+    from charpy.specs import RunSpec, levels_under, parse
 
     for option, value in (("--name", name), ("--battery", battery)):
         if value == "":
             raise SpecError("is empty", where=option)
     where_data = data_of(data, data_dir, registry())
-    threat = {"levels": "minimal" if minimal else levels_of(levels), "queries": queries, "battery": battery}
+    chosen = norms_of(norms)
+    wanted = "minimal" if minimal else levels_of(levels)
     document: dict[str, Any] = {
         "name": name or f"{model} on {data}",
         "seed": seed,
         "data": {**where_data, "samples": _how_many(samples, where_data)},
         "models": [{"reference": model, "name": name}],
-        "threats": [{"norm": norm, **threat} for norm in norms_of(norms)],
+        "threats": [
+            {"norm": norm, **levels_under(norm, wanted, chosen), "queries": queries, "battery": battery}
+            for norm in chosen
+        ],
         "grid": grid,
         "batch_size": batch_size,
     }

@@ -36,9 +36,26 @@ def data_of(reference: str, data_dir: Path | None, plugins: Registry) -> dict[st
     )
 
 
-def levels_of(text: str) -> list[int]:
-    """`1,3,5,10` as numbers."""
-    return [_whole(part, "--levels", text) for part in _parts(text, "--levels")]
+def levels_of(text: str | None) -> list[int] | dict[str, list[int]] | None:
+    """`1,3,5,10` as numbers, `l0=1,3,l2=64,128` as numbers by norm."""
+    if text is None:
+        return None
+    parts = _parts(text, "--levels")
+    if not any("=" in part for part in parts):
+        return [_whole(part, "--levels", text) for part in parts]
+    by_norm: dict[str, list[int]] = {}
+    norm = ""
+    for part in parts:
+        name, named, number = part.rpartition("=")
+        if named:
+            norm = name.strip().lower()
+            if norm in by_norm:
+                raise SpecError(f"{norm!r} is named twice", where="--levels", found=repr(text))
+        if not norm:
+            expected = "a norm before the first level, such as l0=1,3,l2=64,128, or no norm at all"
+            raise SpecError("a level of no norm", where="--levels", found=repr(text), expected=expected)
+        by_norm.setdefault(norm, []).append(_whole(number.strip(), "--levels", text))
+    return by_norm
 
 
 def norms_of(text: str) -> list[str]:

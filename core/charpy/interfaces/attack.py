@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +14,7 @@ from charpy.threat import Access, Goal, Norm, ThreatModel
 if TYPE_CHECKING:
     import torch
 
+    from charpy.interfaces.dataset import Samples
     from charpy.oracle import Oracle
     from charpy.random import Random
 
@@ -49,6 +50,12 @@ class Task:
     oracle: Oracle
     random: Random
 
+    def margins(self, scores: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
+        """`(M,)` margins of `scores` `(M, K)` of the samples `owner` `(M,)`: below 0 where the goal is reached."""
+        from charpy.losses import margin
+
+        return margin(scores, self.labels[owner], None if self.targets is None else self.targets[owner])
+
 
 class Attack(Component, ABC):
     """Searches for adversarial images by asking an oracle.
@@ -61,6 +68,21 @@ class Attack(Component, ABC):
     access: ClassVar[Access]
     family: ClassVar[Family] = Family.TARGET_DISTORTION
     goals: ClassVar[frozenset[Goal]] = frozenset(Goal)
+    source: ClassVar[str] = ""
+    """Who published it: authors, year, title."""
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """What the attack takes from elsewhere (another model, a run file), as name -> digest or value.
+
+        It is part of a run's identity; where an attack has one, parameters that only say where that lies are not.
+        """
+        return {}
+
+    def prepare(self, norm: Norm, goal: Goal, samples: Iterable[Samples]) -> None:
+        """Refuse a run that the attack could do nothing in, before anything is written.
+
+        `samples` are all those of the run, each piece read when it is asked for.
+        """
 
     @abstractmethod
     def run(self, task: Task) -> torch.Tensor | None:

@@ -72,6 +72,10 @@ class Model(Component, ABC):
         """
         return {}
 
+    def differentiable(self) -> Mapping[str, Callable[[], Forward]]:
+        """Other differentiable ways to compute `predict`, as name -> builder; as `forwards`, for gradients."""
+        return {}
+
     def export(self, path: Path) -> Mapping[str, object]:
         """Write the model as an ONNX file to `path`; returns what is worth telling about it (opset, differences).
 

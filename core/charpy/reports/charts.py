@@ -7,16 +7,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from charpy.analysis.document import AgreementPart, Assessment, MinimalPart, ThreatPart
 from charpy.analysis.intervals import clopper_pearson
-from charpy.threat import FIRST_LEVEL, LAST_LEVEL
+from charpy.checks import largest_level
+from charpy.reports import norms
+from charpy.threat import DUAL, FIRST_LEVEL, LAST_LEVEL, Norm
 
 if TYPE_CHECKING:
     import altair as alt
 
-NORM_NAMES = {"l0": "L0 (pixels)", "linf": "Linf (1/255 steps)"}
 WIDTH, HEIGHT = 470, 270
 LONG_AXIS = (0, 1, 3, 5, 10, 30, 127)
+LONG = 20
+"""An axis of the dual levels that is longer than this is logarithmic."""
+
+DRAWN = 256
+"""Of a range longer than 1..127, about so many levels are drawn, evenly spaced on a logarithmic axis."""
 
 # The renderer wants real colours, so each role has a stand-in that is replaced by the page's custom property.
 _ROLES = {
@@ -28,8 +36,18 @@ _ROLES = {
     "#060606": "var(--both)",
     "#070707": "var(--neither)",
     "#080808": "var(--on-colour)",
+    "#090909": "var(--l1)",
+    "#0a0a0a": "var(--l2)",
 }
-_TEXT, _MUTED, _LINE, _L0, _LINF, _BOTH, _NEITHER, _ON_COLOUR = _ROLES
+_TEXT, _MUTED, _LINE, _L0, _LINF, _BOTH, _NEITHER, _ON_COLOUR, _L1, _L2 = _ROLES
+
+_MARKS: dict[str, tuple[str, list[int], str]] = {
+    Norm.L0: (_L0, [1, 0], "circle"),
+    Norm.L1: (_L1, [10, 3, 3, 3], "triangle-down"),
+    Norm.L2: (_L2, [3, 3], "diamond"),
+    Norm.LINF: (_LINF, [7, 4], "square"),
+}
+"""Colour, dash and symbol of the curve of a norm; the legend on the page repeats them."""
 
 _CONFIG: dict[str, Any] = {
     "background": None,
@@ -57,7 +75,7 @@ class Point(NamedTuple):
 def curve_points(assessment: Assessment) -> list[Point]:
     """Robust accuracy over th, from the clean accuracy at th = 0; empty when none is right.
 
-    A norm whose smallest levels were searched has a point at every level of the whole range.
+    A norm whose smallest levels were searched has a point at every level of 1..127, and of a longer range at `DRAWN`.
     """
     points: list[Point] = []
     if not assessment.clean.count or assessment.clean_accuracy is None or assessment.clean_interval is None:
@@ -66,40 +84,59 @@ def curve_points(assessment: Assessment) -> list[Point]:
     for norm in dict.fromkeys(threat.norm for threat in assessment.threats):
         points.append(Point(norm, 0, assessment.clean_accuracy, *assessment.clean_interval, 0.0))
         if norm in searched:
-            points += _searched_points(searched[norm], assessment.clean.total)
+            last = largest_level(Norm(norm), assessment.dataset.shape)
+            points += _searched_points(searched[norm], assessment.clean.total, last)
         else:
             points += [_point(threat) for threat in assessment.threats if threat.norm == norm]
     return points
 
 
-def curves_svg(assessment: Assessment, prefix: str) -> str:
-    """Not broken against th, both norms, with interval bands, and the proven edge where there is one.
+def curves_svg(assessment: Assessment, prefix: str) -> tuple[tuple[tuple[str, ...], str], ...]:
+    """Not broken against th, with interval bands, and the proven edge where there is one: `((norms, svg), ...)`.
 
-    Empty when there is nothing to draw. `prefix` keeps the ids of several charts on one page apart.
+    L0 and Linf share a chart, because they share their levels; each other norm has one of its own. Empty when there is
+    nothing to draw. `prefix` keeps the ids of several charts on one page apart.
     """
+    points = curve_points(assessment)
+    assessed = list(dict.fromkeys(point.norm for point in points))
+    groups = [[norm for norm in assessed if norm in DUAL], *([norm] for norm in assessed if norm not in DUAL)]
+    return tuple(
+        (tuple(group), _curves([point for point in points if point.norm in group], f"{prefix}-{number}"))
+        for number, group in enumerate(groups)
+        if group
+    )
+
+
+def _curves(points: Sequence[Point], prefix: str) -> str:
     import altair as alt
 
-    points = curve_points(assessment)
-    if not points:
-        return ""
     last = max(point.th for point in points)
-    names = [NORM_NAMES[norm] for norm in dict.fromkeys(point.norm for point in points)]
-    rows = [{**point._asdict(), "norm": NORM_NAMES[point.norm]} for point in points]
-    long = last > 20
-    ticks = list(LONG_AXIS) if long else sorted({point.th for point in points})
+    shown = list(dict.fromkeys(point.norm for point in points))
+    rows = [{**point._asdict(), "norm": norms.name(point.norm)} for point in points]
+    own = None if shown[0] in DUAL else norms.short(shown[0])
+    long = last > LONG if own is None else len(points) > LONG
+    unit = "pixels (L0) / 1/255 steps (Linf)" if own is None else f"1/255 steps of {own} distance"
     x = alt.X(
         "th:Q",
-        title="th: pixels (L0) / 1/255 steps (Linf); 0 = unperturbed",
+        title=f"th: {unit}; 0 = unperturbed",
         scale=alt.Scale(type="symlog" if long else "linear", domain=[0, last], nice=False),
-        axis=alt.Axis(values=ticks, format="d", grid=False),
+        axis=alt.Axis(values=_ticks(points, last, long), format="d", grid=False),
     )
     y = alt.Y(
         "value:Q", title="not broken, share of all samples", scale=alt.Scale(domain=[0, 1]),
         axis=alt.Axis(format="%", values=[0, 0.2, 0.4, 0.6, 0.8, 1]),
     )  # fmt: skip
-    layers = _curve_layers(alt, x, y, names, rows, marks=not long)
+    layers = _curve_layers(alt, x, y, shown, rows, marks=not long)
     chart = alt.layer(*layers, data=alt.InlineData(values=rows)).properties(width=WIDTH, height=HEIGHT)
     return _svg(chart.to_dict(), prefix, _curves_text(points))
+
+
+def _ticks(points: Sequence[Point], last: int, long: bool) -> list[int]:
+    if not long:
+        return sorted({point.th for point in points})
+    decades = [10**power for power in range(len(str(last)))]
+    ticks = list(LONG_AXIS) if last <= LAST_LEVEL else [0, *decades]
+    return [tick for tick in ticks if tick <= last]
 
 
 def agreement_svg(agreement: Sequence[AgreementPart], prefix: str) -> str:
@@ -150,16 +187,15 @@ def _stacked(part: AgreementPart) -> list[tuple[str, int, int]]:
 
 
 def _curve_layers(
-    alt: Any, x: alt.X, y: alt.Y, names: Sequence[str], rows: Iterable[Mapping[str, Any]], *, marks: bool
+    alt: Any, x: alt.X, y: alt.Y, shown: Sequence[str], rows: Iterable[Mapping[str, Any]], *, marks: bool
 ) -> list[Any]:
-    def channel(kind: Any, range_: list[Any]) -> Any:
+    def channel(kind: Any, range_: Sequence[Any]) -> Any:
         # The page writes the legend: the renderer would take its symbols from the pale band.
-        return kind("norm:N", scale=alt.Scale(domain=names, range=range_), legend=None)
+        domain = [norms.name(norm) for norm in shown]
+        return kind("norm:N", scale=alt.Scale(domain=domain, range=list(range_)), legend=None)
 
-    pixels = [name == NORM_NAMES["l0"] for name in names]
-    colour = channel(alt.Color, [_L0 if p else _LINF for p in pixels])
-    dash = channel(alt.StrokeDash, [[1, 0] if p else [7, 4] for p in pixels])
-    shape = channel(alt.Shape, ["circle" if p else "square" for p in pixels])
+    colours, dashes, shapes = zip(*(_MARKS[norm] for norm in shown), strict=True)
+    colour, dash, shape = channel(alt.Color, colours), channel(alt.StrokeDash, dashes), channel(alt.Shape, shapes)
     base = alt.Chart().encode(x=x, y=y)
     band = base.mark_area(opacity=0.16).encode(y=alt.Y("low:Q"), y2="high:Q", color=colour)
     layers = [band, base.mark_line(strokeWidth=2.5).encode(color=colour, strokeDash=dash)]
@@ -177,19 +213,23 @@ def _point(threat: ThreatPart) -> Point:
     return Point(threat.norm, threat.th, robust.not_broken or 0.0, low, high, robust.proven or 0.0)
 
 
-def _searched_points(part: MinimalPart, total: int) -> list[Point]:
-    points, standing = [], part.samples
-    for th in range(FIRST_LEVEL, LAST_LEVEL + 1):
-        standing -= part.counts.get(th, 0)
+def _searched_points(part: MinimalPart, total: int, last: int) -> list[Point]:
+    levels = range(FIRST_LEVEL, last + 1)
+    if last > LAST_LEVEL:
+        levels = np.unique(np.geomspace(FIRST_LEVEL, last, DRAWN).round().astype(np.int64)).tolist()
+    points = []
+    for th in levels:
+        standing = part.samples - sum(count for smallest, count in part.counts.items() if smallest <= th)
         low, high = clopper_pearson(standing, total) or (0.0, 1.0)
         points.append(Point(part.norm, th, standing / total, low, high, 0.0))
     return points
 
 
 def _curves_text(points: Sequence[Point]) -> str:
-    """The curve for those who do not see it; of a long one, the usual levels."""
-    shown = [point for point in points if point.th in LONG_AXIS or len(points) < 30]
-    said = "; ".join(f"{NORM_NAMES[p.norm]} th {p.th}: {100 * p.value:.0f} %" for p in shown)
+    """The curve for those who do not see it; of a long one, the usual levels or some."""
+    some = {point.th for point in points[:: max(1, len(points) // 12)]} if points[-1].th > LAST_LEVEL else LONG_AXIS
+    shown = [point for point in points if point.th in some or len(points) < 30]
+    said = "; ".join(f"{norms.name(p.norm)} th {p.th}: {100 * p.value:.0f} %" for p in shown)
     return f"Share of all samples that is not broken, by level. {said}."
 
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from charpy.interfaces import component
 from charpy.interfaces.report import Report
+from charpy.reports import norms
 from charpy.reports.figures import duration, interval, number, percent, queries
 from charpy.reports.images import picture
 from charpy.reports.inert import visible
+from charpy.reports.trust import grade_name
 
 if TYPE_CHECKING:
     import jinja2
@@ -36,7 +38,7 @@ class HtmlReport(Report):
 
     def render(self, run: RunSummary) -> bytes:
         """UTF-8 HTML. Images are read for the chosen witnesses only."""
-        from charpy.reports.view import comparison
+        from charpy.reports.view import comparison, subject
 
         views = [self._view(run, index) for index in range(len(run.assessments))]
         page = _environment().get_template("page.html.j2")
@@ -44,6 +46,7 @@ class HtmlReport(Report):
             name=run.name,
             views=views,
             columns=comparison(run.assessments),
+            subject=subject(run.assessments),
             css=_markup(_template("style.css")),
         )
         return text.encode("utf-8", errors="xmlcharrefreplace")
@@ -72,12 +75,16 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.globals.update(radius=norms.radius, moved=norms.moved)
     environment.filters.update(
         percent=percent,
         interval=interval,
         number=number,
         duration=duration,
         queries=queries,
+        norm=norms.short,
+        title_of=norms.name,
+        grade=grade_name,
         safe_svg=_markup,
         code=_code,
     )

@@ -1,25 +1,32 @@
-"""The dual table for a terminal: L0 and Linf side by side, one row a level."""
+"""The table of a run for a terminal: L0 and Linf side by side, one row a level; with other norms one below another."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from charpy.analysis.document import Assessment, ThreatPart
+from charpy.analysis.document import Assessment, Grade, ThreatPart
 from charpy.analysis.verdict import percent
 from charpy.reports.inert import visible
+from charpy.reports.norms import UNITS, short
+from charpy.threat import DUAL, Norm
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-TITLES = {"l0": "L0 (pixels)", "linf": "Linf (1/255)"}
+
+MARKS: dict[Grade, str] = {"supported": "", "weak": " ?", "invalid": " !"}
+"""After a figure, by its grade."""
 
 
 def dual_table(assessment: Assessment) -> Table:
     """A `rich` table: per level and norm the broken of the correctly classified, the adversarial accuracy with its
-    95 % interval, and the bracket of the robust accuracy.
+    95 % interval, and the bracket of the robust accuracy, marked where the indicators grade it below `supported`; why
+    stands below the table.
 
-    Columns of invalid samples stand only where there are any. Names are text, never markup.
+    L0 and Linf have the same levels and stand side by side. A run under other norms, whose levels differ, has one row
+    a norm and level. Columns of invalid samples stand only where there are any. Names are text, never markup.
     """
     from rich.table import Table
     from rich.text import Text
@@ -32,16 +39,10 @@ def dual_table(assessment: Assessment) -> Table:
         f"{clean.count} of {clean.total} correctly classified"
     )
     table = Table(title=Text(title), caption=Text(_caption(assessment)), title_justify="left", caption_justify="left")
-    table.add_column("th", justify="right")
-    for norm in norms:
-        for column in _columns(norm, invalid):
-            table.add_column(Text(column), justify="right")
-    cells = {(threat.norm, threat.th): threat for threat in assessment.threats}
-    for th in sorted({threat.th for threat in assessment.threats}):
-        row = [str(th)]
-        for norm in norms:
-            row += _cells(cells.get((norm, th)), invalid)
-        table.add_row(*row)
+    if set(norms) <= set(DUAL):
+        _side_by_side(table, assessment, norms, invalid)
+    else:
+        _one_below_another(table, assessment, norms, invalid)
     return table
 
 
@@ -57,9 +58,35 @@ def plain_table(assessment: Assessment, width: int = 120) -> str:
     return "\n".join(line.rstrip() for line in sink.getvalue().splitlines())
 
 
-def _columns(norm: str, invalid: bool) -> list[str]:
-    columns = [f"{TITLES.get(norm, norm)}\nbroken", "adversarial\naccuracy", "robust\naccuracy"]
-    return [*columns, "\ninvalid"] if invalid else columns
+def _side_by_side(table: Table, assessment: Assessment, norms: Sequence[str], invalid: bool) -> None:
+    table.add_column("th", justify="right")
+    for norm in norms:
+        _add_columns(table, _title(norm), invalid)
+    cells = {(threat.norm, threat.th): threat for threat in assessment.threats}
+    for th in sorted({threat.th for threat in assessment.threats}):
+        table.add_row(str(th), *(cell for norm in norms for cell in _cells(cells.get((norm, th)), invalid)))
+
+
+def _one_below_another(table: Table, assessment: Assessment, norms: Sequence[str], invalid: bool) -> None:
+    table.add_column("norm")
+    table.add_column("th", justify="right")
+    _add_columns(table, "", invalid)
+    for norm in norms:
+        threats = [threat for threat in assessment.threats if threat.norm == norm]
+        for threat in threats:
+            title = _title(norm) if threat is threats[0] else ""
+            table.add_row(title, str(threat.th), *_cells(threat, invalid), end_section=threat is threats[-1])
+
+
+def _title(norm: str) -> str:
+    return f"{short(norm)} ({UNITS[Norm(norm)]})"
+
+
+def _add_columns(table: Table, title: str, invalid: bool) -> None:
+    from rich.text import Text
+
+    for column in (f"{title}\nbroken", "adversarial\naccuracy", "robust\naccuracy", *["\ninvalid"] * invalid):
+        table.add_column(Text(column), justify="right")
 
 
 def _cells(threat: ThreatPart | None, invalid: bool) -> list[str]:
@@ -71,7 +98,7 @@ def _cells(threat: ThreatPart | None, invalid: bool) -> list[str]:
         low, high = threat.adversarial_interval
         accuracy = f"{percent(threat.adversarial_accuracy or 0.0)} [{100 * low:.0f}..{100 * high:.0f}]"
     robust = threat.robust_accuracy
-    bracket = _bracket(robust.proven, robust.not_broken)
+    bracket = _bracket(robust.proven, robust.not_broken) + MARKS[threat.grade]
     cells = [f"{threat.broken}/{correct}", accuracy, bracket]
     return [*cells, str(threat.invalid)] if invalid else cells
 
@@ -87,4 +114,20 @@ def _caption(assessment: Assessment) -> str:
     text = "robust accuracy: proven..not broken, of all samples; [95 % interval]"
     if assessment.status != "valid" or assessment.status_reason:
         text = f"{assessment.status.upper()}: {visible(assessment.status_reason)}\n{text}"
-    return text
+    return "\n".join([text, *_doubts(assessment)])
+
+
+def _doubts(assessment: Assessment) -> list[str]:
+    """Which figures are weak evidence and why, the first reason; an invalid run has said its reason already."""
+    doubted: dict[tuple[Grade, str], dict[str, list[str]]] = {}
+    for threat in assessment.threats:
+        if threat.grade == "supported" or assessment.status != "valid":
+            continue
+        first, *more = threat.grade_reasons
+        why = visible(first) + (f"; and {len(more)} more in the report" if more else "")
+        doubted.setdefault((threat.grade, why), {}).setdefault(threat.norm, []).append(str(threat.th))
+    lines = []
+    for (grade, why), where in doubted.items():
+        figures = "; ".join(f"{short(norm)} th = {', '.join(levels)}" for norm, levels in where.items())
+        lines.append(f"{MARKS[grade].strip()} {grade} evidence, {figures}: {why}")
+    return lines

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from charpy.analysis.document import Assessment, AttackPart, SafePart, ThreatPart
-from charpy.reports.charts import NORM_NAMES, agreement_svg, curves_svg
+from charpy.reports import norms
+from charpy.reports.charts import agreement_svg, curves_svg
 from charpy.reports.figures import duration, interval, number, percent
 from charpy.reports.images import Picture
-from charpy.threat import Norm
+from charpy.reports.trust import Trust, trust
+from charpy.threat import DUAL, Norm
 
 CLASSES_SHOWN = 30
 """A heat map of more classes than this shows only those that break most easily."""
@@ -55,13 +57,16 @@ class AttackRow:
 
 @dataclass(frozen=True)
 class ModelView:
-    """Everything that the page shows of one model."""
+    """Everything that the page shows of one model; `both`: L0 and Linf were assessed, `dual`: and no other norm."""
 
     prefix: str
     assessment: Assessment
     cards: tuple[Card, ...]
     norms: tuple[NormRows, ...]
-    curves: str
+    trust: tuple[Trust, ...]
+    both: bool
+    dual: bool
+    curves: tuple[tuple[tuple[str, ...], str], ...]
     agreement: str
     heat: Heat
     gallery: tuple[tuple[str, tuple[Picture, ...]], ...]
@@ -73,15 +78,19 @@ class ModelView:
 
 def model_view(prefix: str, assessment: Assessment, gallery: Mapping[str, Sequence[Picture]]) -> ModelView:
     """The view of `assessment`; `prefix` keeps ids of several models on one page apart, `gallery` is by norm."""
+    assessed = {threat.norm for threat in assessment.threats}
     return ModelView(
         prefix=prefix,
         assessment=assessment,
         cards=tuple(_cards(assessment)),
         norms=_norm_rows(assessment),
+        trust=trust(assessment),
+        both=assessed >= set(DUAL),
+        dual=assessed == set(DUAL),
         curves=curves_svg(assessment, f"{prefix}-curves"),
         agreement=agreement_svg(assessment.agreement, f"{prefix}-agreement"),
         heat=_heat(assessment),
-        gallery=tuple((NORM_NAMES[norm], tuple(items)) for norm, items in gallery.items()),
+        gallery=tuple((norms.name(norm), tuple(items)) for norm, items in gallery.items()),
         attacks=_attack_rows(assessment),
         metrics=tuple(sorted({name for threat in assessment.threats for name in threat.metrics})),
         facts=_facts(assessment),
@@ -94,7 +103,7 @@ def _norm_rows(assessment: Assessment) -> tuple[NormRows, ...]:
     return tuple(
         NormRows(
             norm,
-            NORM_NAMES[norm],
+            norms.name(norm),
             tuple((threat, safe[norm, threat.th]) for threat in assessment.threats if threat.norm == norm),
         )
         for norm in dict.fromkeys(threat.norm for threat in assessment.threats)
@@ -113,35 +122,26 @@ def _cards(assessment: Assessment) -> list[Card]:
     for group in _norm_rows(assessment):
         first, last = group.rows[0][0], group.rows[-1][0]
         shares = dict.fromkeys((percent(first.adversarial_accuracy), percent(last.adversarial_accuracy)))
-        reach = " to ".join(dict.fromkeys(_radius(group.norm, threat.th) for threat in (first, last)))
+        reach = " to ".join(dict.fromkeys(norms.radius(group.norm, threat.th) for threat in (first, last)))
         cards.append(
-            Card(f"Broken under {_short(group.norm)}", " to ".join(shares), f"of correctly classified, {reach}")
+            Card(f"Broken under {norms.short(group.norm)}", " to ".join(shares), f"of correctly classified, {reach}")
         )
     if assessment.minimal:
-        names = " and ".join(_short(part.norm) for part in assessment.minimal)
+        names = " and ".join(norms.short(part.norm) for part in assessment.minimal)
         medians = " and ".join(number(part.median) for part in assessment.minimal)
         cards.append(Card("Median smallest th", medians, f"{names}: half of the correctly classified break by then"))
     if assessment.auc:
-        names = " and ".join(_short(part.norm) for part in assessment.auc)
-        first_part = assessment.auc[0]
-        detail = f"{names}: mean surviving share, th = {first_part.first} to {first_part.last}"
+        ranges: dict[tuple[int, int], list[str]] = {}
+        for part in assessment.auc:
+            ranges.setdefault((part.first, part.last), []).append(norms.short(part.norm))
+        spans = "; ".join(f"{' and '.join(who)}, th = {first} to {last}" for (first, last), who in ranges.items())
         areas = " and ".join(percent(part.normalised) for part in assessment.auc)
-        cards.append(Card("Area under the curves", areas, detail))
+        cards.append(Card("Area under the curves", areas, f"mean surviving share: {spans}"))
     if assessment.invalid.count:
         cards.append(Card("Invalid samples", str(assessment.invalid.count), f"of {assessment.invalid.total}"))
     rows, seconds = sum(a.rows for a in assessment.attacks), sum(a.seconds for a in assessment.attacks)
     cards.append(Card("Queries", number(rows), f"model rows, in {duration(seconds)} of attacks"))
     return cards
-
-
-def _radius(norm: str, th: int) -> str:
-    if norm == Norm.LINF:
-        return f"{th}/255"
-    return "1 pixel" if th == 1 else f"{th} pixels"
-
-
-def _short(norm: str) -> str:
-    return NORM_NAMES[norm].split(" ", 1)[0]
 
 
 def _heat(assessment: Assessment) -> Heat:
@@ -172,7 +172,8 @@ def _attack_rows(assessment: Assessment) -> tuple[AttackRow, ...]:
     for norm in dict.fromkeys(part.norm for part in assessment.attacks if part.norm in searched):
         for name in dict.fromkeys(part.name for part in assessment.attacks if part.norm == norm):
             parts = [part for part in assessment.attacks if (part.norm, part.name) == (norm, name)]
-            levels = f"{min(p.th for p in parts)} to {max(p.th for p in parts)}, searched"
+            first, last = min(p.th for p in parts), max(p.th for p in parts)
+            levels = f"{first} to {last}, searched" if first < last else f"up to {last}, once"
             rows.append(AttackRow(_summed(parts), levels, None))
     return tuple(rows)
 
@@ -201,11 +202,11 @@ def _facts(assessment: Assessment) -> tuple[tuple[str, tuple[tuple[str, str], ..
     """What was run, on what, with which seeds and versions: `(title, ((name, value), ...))`."""
     model, dataset = assessment.model, assessment.dataset
     attacks = {
-        f"{_short(part.norm)}: {part.name}": f"{part.kind}, {_listed(part.params) or 'default parameters'}"
+        f"{norms.short(part.norm)}: {part.name}": f"{part.kind}, {_listed(part.params) or 'default parameters'}"
         for part in assessment.attacks
     }
     threats = {
-        f"{_short(t.norm)} threat": f"{t.goal}, at most {number(t.queries)} queries an attack and sample"
+        f"{norms.short(t.norm)} threat": f"{t.goal}, at most {number(t.queries)} queries an attack and sample"
         for t in assessment.threats
     }
     sections: dict[str, dict[str, Any]] = {
@@ -251,3 +252,8 @@ def comparison(assessments: Sequence[Assessment]) -> tuple[tuple[str, int], ...]
     order = list(Norm)
     columns = {(threat.norm, threat.th) for assessment in assessments for threat in assessment.threats}
     return tuple(sorted(columns, key=lambda column: (order.index(Norm(column[0])), column[1])))
+
+
+def subject(assessments: Sequence[Assessment]) -> str:
+    """What the report is, by the norms in it."""
+    return norms.headline(threat.norm for assessment in assessments for threat in assessment.threats)

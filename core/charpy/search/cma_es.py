@@ -18,7 +18,8 @@ import torch
 
 from charpy.random import Random
 from charpy.search.box import Box
-from charpy.search.population import Optimiser, State
+from charpy.search.population import Optimiser
+from charpy.search.stream import State
 
 LARGEST_STEP = 1 / 3
 """No coordinate's standard deviation exceeds this share of its box (pycma's `maxstd_boundrange`). It matters: with one

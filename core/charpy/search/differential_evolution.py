@@ -10,7 +10,8 @@ import torch
 
 from charpy.random import Random
 from charpy.search.box import Box
-from charpy.search.population import Optimiser, State
+from charpy.search.population import Optimiser
+from charpy.search.stream import State
 
 
 def default_population(dimension: int) -> int:

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-State = dict[str, torch.Tensor]
-"""The state of B searches: tensors that share the leading dimension B; `sample` `(B,)` says whose each one is."""
+from charpy.search.stream import Active, State, stream
 
 Evaluate = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """`(genes (B, P, D), sample (B,)) -> fitness (B, P)`, smaller is better; a refused evaluation is +inf."""
@@ -42,7 +41,7 @@ class Optimiser(ABC):
 def search(
     optimiser: Optimiser,
     evaluate: Evaluate,
-    active: Callable[[torch.Tensor], torch.Tensor],
+    active: Active,
     samples: torch.Tensor,
     *,
     rows: int = 512,
@@ -55,21 +54,19 @@ def search(
     (continuous batching). A search that converged, or whose best has not improved for `patience` generations, starts
     over with other random numbers. After `generations` generations in all, a sample is given up.
     """
-    width = max(1, -(-rows // optimiser.population))
-    waiting = samples[active(samples)]
-    state: State = {}
-    while len(waiting) or (state and len(state["sample"])):
-        free = width - (len(state["sample"]) if state else 0)
-        if free > 0 and len(waiting):
-            state = _join(state, _fresh(optimiser, waiting[:free]))
-            waiting = waiting[free:]
+
+    def advance(state: State) -> torch.Tensor | None:
         _generation(optimiser, evaluate, state)
-        keep = active(state["sample"])
-        if generations is not None:
-            keep &= state["age"] < generations
-        if not bool(keep.all()):
-            state = _select(state, keep)
-        state = _restart(optimiser, state, patience)
+        _restart(optimiser, state, patience, active)
+        return None if generations is None else state["age"] >= generations
+
+    stream(
+        lambda sample, _: _fresh(optimiser, sample),
+        advance,
+        active,
+        samples,
+        width=max(1, -(-rows // optimiser.population)),
+    )
 
 
 def _fresh(optimiser: Optimiser, sample: torch.Tensor, restart: torch.Tensor | None = None) -> State:
@@ -97,22 +94,14 @@ def _generation(optimiser: Optimiser, evaluate: Evaluate, state: State) -> None:
     state["age"] = state["age"] + 1
 
 
-def _restart(optimiser: Optimiser, state: State, patience: int | None) -> State:
+def _restart(optimiser: Optimiser, state: State, patience: int | None, active: Active) -> None:
     stuck = optimiser.converged(state)
     if patience is not None:
         stuck |= state["stall"] >= patience
+    stuck &= active(state["sample"])
     if not bool(stuck.any()):
-        return state
+        return
     again = _fresh(optimiser, state["sample"][stuck], state["restart"][stuck] + 1)
     again["age"] = state["age"][stuck]
-    return _join(_select(state, ~stuck), again)
-
-
-def _select(state: State, keep: torch.Tensor) -> State:
-    return {key: value[keep] for key, value in state.items()}
-
-
-def _join(first: State, second: State) -> State:
-    if not first or not len(first["sample"]):
-        return second
-    return {key: torch.cat([first[key], second[key]]) for key in first}
+    for key, value in again.items():
+        state[key] = state[key].index_copy(0, stuck.nonzero()[:, 0], value)

@@ -165,6 +165,10 @@ class TorchModel(Model):
         """ONNX Runtime on the module's export, and the module with its memory in channels-last order."""
         return {"onnxruntime": self._onnxruntime, "torch channels-last": self._channels_last}
 
+    def differentiable(self) -> Mapping[str, Callable[[], Forward]]:
+        """The module with its memory in channels-last order."""
+        return {"torch channels-last": self._channels_last}
+
     def export(self, path: Path) -> Mapping[str, object]:
         """Write the module as ONNX, checked against its own answers; returns exporter, opset and differences."""
         from charpy_plugins.wrappers.onnx_export import export_onnx
@@ -236,9 +240,7 @@ class TorchModel(Model):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
         def forward(images: torch.Tensor) -> torch.Tensor:
-            # no_grad and not inference_mode: what comes out may be changed in place or meet autograd later
-            with torch.no_grad():
-                answer: torch.Tensor = module(images.clone(memory_format=torch.channels_last))
+            answer: torch.Tensor = module(images.clone(memory_format=torch.channels_last))
             return answer
 
         return forward

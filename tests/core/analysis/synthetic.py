@@ -20,7 +20,12 @@ BUDGET = 100
 SECONDS_PER_ROW = 1e-5
 OVERHEAD = 2.0
 SHAPE = (1, 4, 4)
-ATTACKS = {"l0": ("few-de", "few-cma"), "linf": ("thr-de", "thr-cma")}
+ATTACKS = {
+    "l0": ("few-de", "few-cma"),
+    "l1": ("ead", "apgd1"),
+    "l2": ("ddn", "apgd2"),
+    "linf": ("thr-de", "thr-cma"),
+}
 LABELS = (0, 0, 0, 0, 1, 1, 1, 1)
 
 
@@ -60,6 +65,29 @@ FRAIL = Plan(
 )
 """Sample 0 is a clean error; under L0 2, 3, 4 break at 1, 2, 3 pixels, under Linf 2, 4, 5 at 1, 3, 7 steps."""
 
+FOUR_LEVELS = {"l0": LEVELS, "linf": LEVELS, "l2": (32, 64, 128, 255), "l1": (510, 1530, 3060)}
+
+FOUR = Plan(
+    "four",
+    finds=(
+        *FRAIL.finds,
+        Find("l2", 2, 32, 28.5),
+        Find("l2", 4, 64, 60.0, step=1),
+        Find("l2", 5, 128, 100.25),
+        Find("l1", 2, 510, 120.0),
+        Find("l1", 3, 1530, 140.0, step=1),
+    ),
+)
+"""As FRAIL, and under L2 2, 4, 5 break at 28.5, 60, 100.25 steps, under L1 2 and 3 at 120 and 140."""
+
+DRILLS = [
+    {"model": 0, "norm": norm, "th": 10, "step": step, "attack": ATTACKS[norm][step], "access": "SCORES",
+     "planted": 8, "found": found, "unbounded": 8 * (step == 0), "reached": 8 * (step == 0), "failure": ""}
+    for norm, found in (("l0", 8), ("linf", 3))
+    for step in (0, 1)
+]  # fmt: skip
+"""Model 0 under L0: every planted example found; under Linf 3 of 8, so its figures are weak."""
+
 SICK = Plan(
     "sick",
     predictions=(1, None, 0, 0, 1, 1, 1, 1),
@@ -73,7 +101,7 @@ def build(
     path: Path,
     plans: Sequence[Plan] = (FRAIL, SICK),
     *,
-    levels: Sequence[int] | str = LEVELS,
+    levels: Sequence[int] | str | Mapping[str, Sequence[int] | str] = LEVELS,
     norms: Sequence[str] = ("l0", "linf"),
     carry: bool = True,
     grid: Grid = Grid.EIGHT_BIT,
@@ -85,15 +113,19 @@ def build(
     probes: Sequence[int] = (64, 8, 4, 2, 1),
     **meta: Any,
 ) -> RunFile:
-    """An open run file in which `plans` came true, in shards of four samples; `stop_after` units are written."""
+    """An open run file in which `plans` came true, in shards of four samples; `stop_after` units are written.
+
+    `levels` are those of every norm, or by norm.
+    """
+    by_norm = levels if isinstance(levels, Mapping) else dict.fromkeys(norms, levels)
     spec = {
         "name": "synthetic",
         "seed": 3,
         "data": {"kind": "arrays"},
         "models": [{"name": plan.name, "reference": plan.name} for plan in plans],
         "threats": [
-            {"norm": norm, "levels": levels if isinstance(levels, str) else list(levels), "queries": BUDGET}
-            for norm in norms
+            {"norm": norm, "levels": of_norm if isinstance(of_norm, str) else list(of_norm), "queries": BUDGET}
+            for norm, of_norm in by_norm.items()
         ],
         "carry": carry,
         "grid": grid.value,
@@ -117,9 +149,9 @@ def build(
             for i in range(len(labels))
         ]
         run.write_samples(index, rows)
-        climb = probes if isinstance(levels, str) else levels
-        for norm in norms:
-            units += _walk(index, plan, norm, climb, rows, carry or isinstance(levels, str), grid, shape)
+        for norm, of_norm in by_norm.items():
+            search = isinstance(of_norm, str)
+            units += _walk(index, plan, norm, probes if search else of_norm, rows, carry or search, grid, shape)
     for record in units[:stop_after]:
         run.write_unit(record)
     return run
@@ -131,6 +163,8 @@ def images(norm: str, distance: float, shape: tuple[int, int, int], grid: Grid) 
     witness = original.clone()
     if norm == "l0":
         witness.flatten(1)[:, : int(distance)] = 200.0
+    elif norm in ("l1", "l2"):
+        witness[0, 0, 0] += distance
     else:
         witness += distance
     if grid is Grid.EIGHT_BIT:
@@ -186,7 +220,7 @@ def _walk(
                         "few_pixel" if norm == "l0" else "threshold",
                         spent,
                         spent * SECONDS_PER_ROW * OVERHEAD,
-                        {"params": {"popsize": 4}, "queries": BUDGET, "seconds_per_row": SECONDS_PER_ROW},
+                        {"params": {"popsize": 4}, "queries": BUDGET, "bare_seconds": spent * SECONDS_PER_ROW},
                         results,
                         witnesses,
                         originals,

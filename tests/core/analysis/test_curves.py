@@ -5,26 +5,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charpy.analysis.curves import auc_part
+from charpy.analysis.curves import auc_part, searched_auc_part
+from charpy.analysis.document import MinimalPart
 from charpy.analysis.minimal import minimal_part
 from charpy.analysis.outcomes import Evidence, Outcomes, outcomes_of
 
 WHOLE = tuple(range(1, 128))
 
 
-def broken_at(smallest: list[float], levels: tuple[int, ...]) -> Outcomes:
-    """Outcomes of correctly classified samples of which number i is broken from level smallest[i] on."""
+def evidence_of(smallest: list[float]) -> Evidence:
+    """Correctly classified samples, attacked at the last level, of which number i has a witness at smallest[i]."""
     samples = len(smallest)
     hit = [i for i in range(samples) if np.isfinite(smallest[i])]
     everyone = np.arange(samples)
-    found = Evidence(
+    return Evidence(
         np.ones(samples, bool),
         np.ones(samples, bool),
         (np.array(hit, np.int64), np.array([127] * len(hit), np.int64), np.array([smallest[i] for i in hit], float)),
         (np.array([], np.int64), np.array([], np.int64)),
         (everyone, np.full(samples, 127)),
     )
-    return outcomes_of("linf", levels, found)
+
+
+def broken_at(smallest: list[float], levels: tuple[int, ...]) -> Outcomes:
+    """Outcomes of correctly classified samples of which number i is broken from level smallest[i] on."""
+    return outcomes_of("linf", levels, evidence_of(smallest))
 
 
 def test_area_by_hand() -> None:
@@ -54,23 +59,43 @@ def test_area_by_adding_up_strips(smallest: list[float]) -> None:
     assert 0 <= area.normalised <= 1
 
 
+@given(st.lists(st.one_of(st.floats(0.1, 127), st.just(float("inf"))), min_size=1, max_size=20))
+def test_the_area_of_a_search_is_that_over_every_level(smallest: list[float]) -> None:
+    few = outcomes_of("linf", (1, 3, 127), evidence_of(smallest), search=True)
+    area = searched_auc_part(few, evidence_of(smallest), len(smallest))
+    assert area == auc_part(broken_at(smallest, WHOLE), len(smallest))
+    assert area.whole_range
+
+
+def test_the_area_of_a_search_over_a_million_levels() -> None:
+    # Two samples over 1..1,000,000 that break at 4 and never: 2, 2, 2 and then 1 stand.
+    found = evidence_of([4.0, np.inf])
+    area = searched_auc_part(outcomes_of("l1", (1, 510, 1_000_000), found, search=True), found, 2)
+    assert area.value == 2 + 2 + 1.5 + (1_000_000 - 4)
+    assert searched_auc_part(outcomes_of("l0", (1,), found, search=True), found, 2) is None
+
+
 @pytest.mark.parametrize(("smallest", "levels"), [([1.0], (3,)), ([], (1, 3))])
 def test_no_area_over_one_level_or_without_samples(smallest: list[float], levels: tuple[int, ...]) -> None:
     assert auc_part(broken_at(smallest, levels), len(smallest)) is None
 
 
+def searched(smallest: list[float]) -> MinimalPart:
+    return minimal_part(outcomes_of("l2", (1, 32, 127), evidence_of(smallest), search=True), evidence_of(smallest))
+
+
 def test_smallest_levels_count_the_unbroken_as_larger_than_any() -> None:
-    part = minimal_part(broken_at([2.0, 2.0, 7.0, np.inf, np.inf], WHOLE))
+    part = searched([2.0, 1.2, 7.0, np.inf, np.inf])
     assert part.counts == {2: 2, 7: 1}
     assert (part.samples, part.broken, part.median) == (5, 3, 7.0)
     assert part.quartiles == (2.0, None)
 
 
 def test_no_median_when_most_are_unbroken() -> None:
-    part = minimal_part(broken_at([2.0, np.inf, np.inf], WHOLE))
+    part = searched([2.0, np.inf, np.inf])
     assert part.median is None
 
 
 def test_smallest_levels_of_nothing() -> None:
-    part = minimal_part(broken_at([], WHOLE))
+    part = searched([])
     assert (part.samples, part.broken, part.median, part.quartiles, part.counts) == (0, 0, None, (None, None), {})

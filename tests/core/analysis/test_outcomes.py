@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charpy.analysis.agreement import agreement_parts
+from charpy.analysis.grade import Grade
 from charpy.analysis.levels import threat_parts
-from charpy.analysis.outcomes import CODES, Evidence, Outcomes, minimal_levels, outcomes_of
+from charpy.analysis.outcomes import CODES, Evidence, Outcomes, outcomes_of, smallest_levels
 from charpy.outcome import Outcome
 
 LEVELS = (1, 3, 5, 10)
@@ -85,7 +86,7 @@ def test_a_search_over_levels_is_nested_and_covers_everything() -> None:
     found = evidence(attacked=[(0, 3)], witnesses=[(0, 3, 2.0)])
     outcomes = outcomes_of("l0", tuple(range(1, 128)), found, carry=False, search=True)
     assert row(outcomes) == ["held"] + ["broken"] * 126
-    assert minimal_levels(outcomes).tolist() == [2.0]
+    assert smallest_levels(found).tolist() == [2.0]
     spoiled = outcomes_of("l0", (1, 2, 3), evidence(attacked=[(0, 2)], invalid=[(0, 2)]), search=True)
     assert row(spoiled) == ["invalid"] * 3
 
@@ -117,10 +118,16 @@ def test_a_certificate_of_a_wrongly_classified_sample_is_no_contradiction() -> N
 
 
 def test_no_samples() -> None:
-    outcomes = outcomes_of("l0", LEVELS, evidence(samples=0, attacked=[]))
+    nothing = evidence(samples=0, attacked=[])
+    outcomes = outcomes_of("l0", LEVELS, nothing)
     assert outcomes.matrix.shape == (0, 4)
     assert outcomes.counts(Outcome.HELD) == [0, 0, 0, 0]
-    assert minimal_levels(outcomes).shape == (0,)
+    assert smallest_levels(nothing).shape == (0,)
+
+
+def test_the_smallest_level_is_the_first_whole_one_that_contains_the_nearest_witness() -> None:
+    found = evidence(samples=5, witnesses=[(0, 255, 12.3), (0, 128, 40.0), (1, 9, 7.0), (2, 1, 0.4), (3, 9, 7 + 5e-7)])
+    assert smallest_levels(found).tolist() == [13.0, 7.0, 1.0, 7.0, np.inf]
 
 
 levels_ = st.sampled_from(LEVELS)
@@ -167,7 +174,8 @@ def test_the_matrix_is_what_the_rules_say_of_each_sample(found: Evidence, carry:
 @given(random_evidence, st.booleans())
 def test_the_five_counts_add_up_and_carried_outcomes_only_get_worse(found: Evidence, carry: bool) -> None:
     outcomes = outcomes_of("l0", LEVELS, found, carry=carry)
-    for part in threat_parts(outcomes, goal="untargeted", queries=1, costs={}):
+    grades = {th: Grade("supported") for th in LEVELS}
+    for part in threat_parts(outcomes, goal="untargeted", queries=1, costs={}, grades=grades):
         assert part.clean_error + part.broken + part.held + part.proven + part.invalid == part.samples == 5
         assert 0 <= part.robust_accuracy.proven <= part.robust_accuracy.not_broken <= 1
     if carry:

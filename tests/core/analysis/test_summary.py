@@ -141,7 +141,7 @@ def test_a_search_for_the_smallest_level(synthetic: ModuleType, tmp_path: Path) 
     assert deep.auc[0].value == (6 + 5) / 2 + 9 * 5 + (5 + 4) / 2 + 4 * 4  # a 4 x 4 image has 16 levels
     assert deep.auc[0].whole_range
     assert {a.th for a in deep.attacks} == {1, 2, 4, 8, 64}
-    assert shown == [1, 3, 127]
+    assert shown == [1, 3, 16]
 
 
 def test_a_run_that_stopped_calls_nothing_held_that_was_not_attacked(synthetic: ModuleType, tmp_path: Path) -> None:
@@ -207,3 +207,53 @@ def test_gallery_off_the_grid(synthetic: ModuleType, tmp_path: Path) -> None:
         items = RunSummary.of(run).gallery(0, "linf", 10)
     assert items[1].original.dtype == np.float32
     assert items[1].l2 == pytest.approx(3 * 4, rel=1e-4)  # 16 values, 3 steps each
+
+
+def test_four_norms_with_levels_of_their_own(synthetic: ModuleType, tmp_path: Path) -> None:
+    with synthetic.build(tmp_path / "run.charpy", [synthetic.FOUR], levels=synthetic.FOUR_LEVELS) as run:
+        summary = RunSummary.of(run)
+        four = summary.assessments[0]
+        shown = [(item.level, item.distance) for item in summary.gallery(0, "l2", 9)]
+    assert counts(four, "l2") == [(32, 1, 1, 6, 0, 0), (64, 1, 2, 5, 0, 0), (128, 1, 3, 4, 0, 0), (255, 1, 3, 4, 0, 0)]
+    assert counts(four, "l1") == [(510, 1, 2, 5, 0, 0), (1530, 1, 2, 5, 0, 0), (3060, 1, 2, 5, 0, 0)]
+    assert shown == [(32, 28.5), (64, 60.0), (128, 100.25)]
+    assert [part.name for part in four.safe if part.th in (128, 510)] == ["128-l2-safe", "510-l1-safe"]
+    areas = {a.norm: (a.value, a.first, a.last, a.whole_range) for a in four.auc}
+    assert areas["l2"] == ((6 + 5) / 2 * 32 + (5 + 4) / 2 * 64 + 4 * 127, 32, 255, False)
+    assert areas["l1"] == (5 * 2550, 510, 3060, False)
+    assert [part.th for part in four.agreement] == [1, 3, 5, 10], "L0 and Linf are still held against each other"
+    assert {(c.norm, c.th) for c in four.per_class} >= {("l2", 128), ("l1", 3060)}
+
+
+@pytest.mark.parametrize("norms", [("l0", "l2"), ("linf", "l1"), ("l1", "l2")])
+def test_only_l0_and_linf_are_held_against_each_other(synthetic: ModuleType, tmp_path: Path, norms: tuple) -> None:
+    levels = {norm: synthetic.FOUR_LEVELS[norm] for norm in norms}
+    with synthetic.build(tmp_path / "run.charpy", [synthetic.FOUR], levels=levels) as run:
+        two = RunSummary.of(run).assessments[0]
+    assert two.agreement == ()
+    assert list(dict.fromkeys(threat.norm for threat in two.threats)) == list(norms)
+
+
+def test_a_search_under_l2_over_every_level_of_the_image(synthetic: ModuleType, tmp_path: Path) -> None:
+    finds = [synthetic.Find("l2", 2, 64, 40.3), synthetic.Find("l2", 3, 8, 8.0), synthetic.Find("l2", 4, 2, 1.5)]
+    plan = synthetic.Plan("deep", finds=finds)
+    proven = np.zeros((8, 4), bool)
+    proven[5, 2] = True  # sample 5, at th = 128 and therefore below
+    with synthetic.build(tmp_path / "run.charpy", [plan], levels={"l2": "minimal"}) as run:
+        deep = RunSummary.of(run).assessments[0]
+        certified = RunSummary.of(run, {(0, "l2"): proven}).assessments[0]
+    assert counts(deep, "l2") == [(32, 1, 2, 5, 0, 0), (64, 1, 3, 4, 0, 0), (128, 1, 3, 4, 0, 0), (255, 1, 3, 4, 0, 0)]
+    assert deep.minimal[0].counts == {2: 1, 8: 1, 41: 1}
+    # 255 * sqrt(16) = 1020 levels: 7 stand at th = 1, one each falls on the way to 2, 8 and 41.
+    assert deep.auc[0].value == 4 * 1019 + 0.5 + 6.5 + 39.5
+    assert (deep.auc[0].last, deep.auc[0].whole_range) == (1020, True)
+    assert [c[4] for c in counts(certified, "l2")] == [1, 1, 1, 0]
+
+
+def test_an_image_that_is_too_small_for_the_default_levels_shows_its_last(
+    synthetic: ModuleType, tmp_path: Path
+) -> None:
+    plan = synthetic.Plan("tiny", finds=[synthetic.Find("l1", 2, 64, 40.0)])
+    with synthetic.build(tmp_path / "run.charpy", [plan], levels={"l1": "minimal"}, shape=(1, 1, 1)) as run:
+        tiny = RunSummary.of(run).assessments[0]
+    assert counts(tiny, "l1") == [(255, 1, 1, 6, 0, 0)]

@@ -4,16 +4,23 @@ import numpy as np
 import pytest
 
 from charpy.analysis.document import ThreatPart
+from charpy.analysis.grade import Grade
 from charpy.analysis.levels import safe_parts, threat_parts
 from charpy.analysis.outcomes import Outcomes
-from charpy.analysis.verdict import percent, status_of, verdict
+from charpy.analysis.verdict import change, percent, status_of, verdict
 from charpy.outcome import Outcome
 
 VALID = status_of(100, {}, 0, finished=True)
 
 
 def threats(
-    norm: str, broken: dict[int, int], *, correct: int = 97, samples: int = 100, proven: int = 0
+    norm: str,
+    broken: dict[int, int],
+    *,
+    correct: int = 97,
+    samples: int = 100,
+    proven: int = 0,
+    grades: dict[int, Grade] | None = None,
 ) -> list[ThreatPart]:
     order = list(Outcome)
     columns = []
@@ -23,7 +30,8 @@ def threats(
     matrix = np.array(columns, np.uint8).T
     nothing = np.zeros(matrix.shape, bool)
     outcomes = Outcomes(norm, tuple(broken), matrix, nothing, nothing)
-    return list(threat_parts(outcomes, goal="untargeted", queries=10, costs={}))
+    graded = {th: Grade("supported") for th in broken} | (grades or {})
+    return list(threat_parts(outcomes, goal="untargeted", queries=10, costs={}, grades=graded))
 
 
 def sentence(parts: list[ThreatPart], status=VALID, samples: int = 100, correct: int = 97) -> str:
@@ -127,3 +135,59 @@ def test_safe_parts_rest_on_their_samples() -> None:
 )
 def test_only_nothing_is_0_and_only_all_is_100_per_cent(value: float, text: str) -> None:
     assert percent(value) == text
+
+
+@pytest.mark.parametrize(
+    ("norm", "th", "text"),
+    [
+        ("l0", 1, "changing one pixel"),
+        ("l0", 3, "changing up to 3 pixels"),
+        ("linf", 8, "changing every value by at most 8/255"),
+        ("l2", 128, "moving an image by an L2 distance of at most 128/255"),
+        ("l1", 3060, "moving an image by an L1 distance of at most 3060/255"),
+    ],
+)
+def test_what_a_level_does_in_words(norm: str, th: int, text: str) -> None:
+    assert change(norm, th) == text
+
+
+def test_three_norms_in_one_sentence() -> None:
+    text = sentence(threats("l0", {1: 23}) + threats("linf", {1: 5}) + threats("l2", {32: 9}))
+    assert "breaks 23 of them (24 %), changing every value by at most 1/255 breaks 5 (5 %) and moving an image" in text
+    assert text.endswith("so the model is neither 1-pixel-safe nor 1-threshold-safe nor 32-l2-safe.")
+    held = sentence(threats("l0", {1: 0}) + threats("linf", {1: 0}) + threats("l2", {32: 0}))
+    assert (
+        "when changing one pixel, changing every value by at most 1/255 or moving an image by an L2 distance of "
+        "at most 32/255, which is not a proof" in held
+    )
+    proven = sentence(threats("l1", {510: 0}, proven=97) + threats("l2", {32: 0}, proven=97))
+    assert proven.endswith("so the model is proven 510-l1-safe and 32-l2-safe on these images.")
+
+
+WEAK = Grade("weak", ("all gradients of pgd are zero", "something else"))
+
+
+def test_a_weak_figure_says_so_with_its_first_reason() -> None:
+    text = sentence(threats("linf", {1: 0, 3: 0}, grades={3: WEAK}))
+    assert text.endswith("which is not a proof; this is weak evidence: all gradients of pgd are zero.")
+
+
+def test_weak_figures_name_their_norms() -> None:
+    other = Grade("weak", ("square fell late",))
+    both = threats("l0", {1: 3}, grades={1: WEAK}) + threats("linf", {1: 5}, grades={1: other})
+    assert sentence(both).endswith(
+        "; this is weak evidence: under L0 all gradients of pgd are zero and under Linf square fell late."
+    )
+    same = threats("l0", {1: 3}, grades={1: WEAK}) + threats("linf", {1: 5}, grades={1: WEAK})
+    assert sentence(same).endswith("; this is weak evidence: under L0 and Linf all gradients of pgd are zero.")
+
+
+def test_a_weak_figure_that_the_sentence_does_not_name_is_left_to_the_table() -> None:
+    assert "weak" not in sentence(threats("linf", {1: 5, 3: 40}, grades={3: WEAK}))
+
+
+def test_figures_without_meaning_leave_no_verdict() -> None:
+    none = Grade("invalid", ("the model's answer to an image depends on the rest of its batch",))
+    parts = threats("linf", {1: 0, 3: 0}, grades={1: none, 3: none})
+    assert sentence(parts) == "No verdict: the model's answer to an image depends on the rest of its batch."
+    assert {part.basis for part in safe_parts(parts, valid=True)} == {"no evidence"}

@@ -81,6 +81,26 @@ def test_options_reach_the_spec(charpy):
     assert (spec["grid"], spec["batch_size"]) == ("8bit", 16)
 
 
+@pytest.mark.parametrize(
+    ("options", "levels"),
+    [
+        ((), {"l0": [1, 3, 5, 10], "linf": [1, 3, 5, 10], "l2": [32, 64, 128, 255]}),
+        (("--levels", "l2=128,32"), {"l0": [1, 3, 5, 10], "linf": [1, 3, 5, 10], "l2": [32, 128]}),
+        (("--levels", "l0=1,3, LINF = 2, 4,l2=128"), {"l0": [1, 3], "linf": [2, 4], "l2": [128]}),
+        (("--levels", "3"), {"l0": [3], "linf": [3], "l2": [3]}),
+        (("--minimal",), {"l0": "minimal", "linf": "minimal", "l2": "minimal"}),
+    ],
+)
+def test_every_norm_has_its_levels(monkeypatch, charpy, options, levels):
+    """What is parsed is the spec of the run; whether anything attacks it is another matter."""
+    specs = []
+    monkeypatch.setattr("charpy.cli.execute.execute", lambda spec, out: specs.append(spec) or 0)
+    done = charpy("assess", "digits-cnn", "--data", "digits", "--norms", "l0,linf,l2", *options)
+    assert done.code == 0, done.err
+    stored = specs[0].model_dump(mode="json")["threats"]
+    assert {threat["norm"]: threat["levels"] for threat in stored} == levels
+
+
 def test_minimal_searches_each_samples_smallest_level(charpy):
     done = charpy(
         "assess", "brightness", "--data", "shades", "--samples", 4, "--norms", "l0", "--queries", 30,
@@ -133,7 +153,19 @@ REFUSED = {
     "level real": (("digits-cnn", "--data", "digits", "--levels", "1.5"), "whole number"),
     "level empty": (("digits-cnn", "--data", "digits", "--levels", "1,,3"), "empty entry"),
     "norm": (("digits-cnn", "--data", "digits", "--norms", "l7"), "l7"),
-    "norm l2": (("digits-cnn", "--data", "digits", "--norms", "l2"), "l2"),
+    "attack of no l2": (
+        ("digits-cnn", "--data", "digits", "--norms", "l2", "--battery", "few_pixel"),
+        "'few_pixel' does not attack l2",
+    ),
+    "level 0 of l2": (("digits-cnn", "--data", "digits", "--norms", "l2", "--levels", "0"), "levels [0] are outside"),
+    "level beyond the image": (
+        ("digits-cnn", "--data", "digits", "--norms", "l1", "--levels", "16321"),
+        "the largest level of l1 here is 16320",
+    ),
+    "levels of a norm not assessed": (("digits-cnn", "--data", "digits", "--levels", "l2=64"), "not assessed"),
+    "levels of no norm": (("digits-cnn", "--data", "digits", "--levels", "1,l0=3"), "a level of no norm"),
+    "levels of a norm twice": (("digits-cnn", "--data", "digits", "--levels", "l0=1,l0=3"), "'l0' is named twice"),
+    "levels of a norm empty": (("digits-cnn", "--data", "digits", "--levels", "l0="), "'' is no whole number"),
     "norm twice": (("digits-cnn", "--data", "digits", "--norms", "l0,l0"), "once"),
     "queries 0": (("digits-cnn", "--data", "digits", "--queries", "0"), "queries"),
     "seed negative": (("digits-cnn", "--data", "digits", "--seed=-1"), "seed"),

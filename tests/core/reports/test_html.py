@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from charpy.analysis.summary import RunSummary
+from charpy.reports.charts import curve_points
 from charpy.reports.html import HtmlReport
 
 VOID = {"meta", "img", "br", "line", "rect", "circle", "path"}
@@ -225,3 +226,95 @@ def test_many_classes_show_those_that_break_most(synthetic: ModuleType, tmp_path
     assert "10 more are in report.json" in page.text
     assert "class 39" in page.text
     assert "class 35" not in page.text
+
+
+@pytest.fixture
+def four(synthetic: ModuleType, tmp_path: Path):
+    with synthetic.build(
+        tmp_path / "run.charpy", [synthetic.FOUR, synthetic.FRAIL], levels=synthetic.FOUR_LEVELS
+    ) as run:
+        yield RunSummary.of(run)
+
+
+def test_four_norms_on_one_page(four: RunSummary) -> None:
+    text = render(four)
+    page = check(text)
+    assert "Dual robustness assessment, L0 and Linf, with L1 and L2" in page.text
+    for said in (
+        "L2 (1/255 steps)", "128/255 = 0.502", "3060/255 = 12", "not 32-l2-safe", "not 510-l1-safe", "Area L1",
+        "L2 distance 100.25/255", "L1 distance 120/255, L2 120", "Do L0 and Linf break the same images?",
+        "L0 and Linf, th = 1 to 10; L2, th = 32 to 255; L1, th = 510 to 3060",
+    ):  # fmt: skip
+        assert said in page.text, said
+    charts = re.findall(r'<svg class="chart".*?</svg>', text, flags=re.DOTALL)
+    assert len(charts) == 2 * (3 + 1), "L0 with Linf, L2 and L1, and the agreement, of two models"
+    assert ["var(--l1)" in chart for chart in charts] == [False, False, True, False] * 2
+    assert ["var(--l2)" in chart for chart in charts] == [False, True, False, False] * 2
+    assert "th: 1/255 steps of L2 distance; 0 = unperturbed" in charts[1]
+    style = text[text.index("<style>") : text.index("</style>")]
+    for norm in ("l0", "l1", "l2", "linf"):
+        assert style.count(f"--{norm}:") == 2, "a colour by day and one by night"
+        assert f".legend .{norm} " in style
+
+
+def test_the_dual_page_speaks_of_no_other_norm(summary: RunSummary) -> None:
+    page = check(render(summary))
+    assert "Dual robustness assessment, L0 and Linf" in page.text
+    assert "Both norms, level by level" in page.text
+    assert "(1/255 steps)" in page.text
+    assert "L2 (" not in page.text
+    assert "Area L2" not in page.text
+
+
+@pytest.mark.parametrize("norms", [("l2",), ("l0", "l2"), ("l1", "l2")])
+def test_norms_that_are_not_held_against_each_other(synthetic: ModuleType, tmp_path: Path, norms: tuple) -> None:
+    levels = {norm: synthetic.FOUR_LEVELS[norm] for norm in norms}
+    with synthetic.build(tmp_path / "run.charpy", [synthetic.FOUR], levels=levels) as run:
+        page = check(render(RunSummary.of(run)))
+    assert f"Robustness assessment, {' and '.join(norm.upper() for norm in norms)}" in page.text
+    assert "Dual" not in page.text
+    reason = "Only one norm was assessed." if len(norms) == 1 else "this run does not have both"
+    assert reason in page.text
+
+
+def test_a_search_under_l2_has_a_curve_over_the_whole_range(synthetic: ModuleType, tmp_path: Path) -> None:
+    plan = synthetic.Plan("deep", finds=[synthetic.Find("l2", 2, 64, 40.3)])
+    with synthetic.build(
+        tmp_path / "run.charpy", [plan], levels={"l2": "minimal"}, shape=(3, 32, 32), probes=(64, 8)
+    ) as run:
+        text = render(RunSummary.of(run))
+        points = curve_points(RunSummary.of(run).assessments[0])
+    check(text)
+    assert "8 to 64, searched" in text
+    assert points[-1].th == 14133, "255 * sqrt(3072)"
+    assert 150 < len(points) <= 257, "evenly spaced on the axis, and no more than one can see"
+    values = {point.th: point.value for point in points}
+    assert {value for th, value in values.items() if th < 41} == {7 / 8}
+    assert {value for th, value in values.items() if th >= 41} == {6 / 8}
+
+
+def test_every_indicator_stands_beside_its_limit_and_those_that_fired_say_what_to_do(
+    synthetic: ModuleType, tmp_path: Path
+) -> None:
+    with synthetic.build(tmp_path / "run.charpy", [synthetic.FRAIL], drills=synthetic.DRILLS) as run:
+        summary = RunSummary.of(run)
+        page = check(render(summary))
+    text = re.sub(r"\s+", " ", page.text)
+    assert "Can these figures be trusted?" in text
+    assert "3 of 8 (38 %)" in text
+    assert "8 of 8 (100 %)" in text
+    for part in summary.assessments[0].indicators:
+        assert part.finding in text or any(cell.get("title") == part.finding for cell in page.all("td"))
+        assert not part.fired or part.advice[1:] in text
+    grades = [span["class"] for span in page.all("span") if (span.get("class") or "").startswith("grade ")]
+    assert grades.count("grade weak") == 4 + 1  # each Linf level in the table, and all of them in the section
+    assert grades.count("grade supported") == 4 + 1
+
+
+def test_hostile_attack_names_are_inert_in_findings(synthetic: ModuleType, tmp_path: Path) -> None:
+    drills = [{**drill, "attack": HOSTILE, "failure": HOSTILE} for drill in synthetic.DRILLS]
+    with synthetic.build(tmp_path / "run.charpy", [synthetic.FRAIL], drills=drills) as run:
+        text = render(RunSummary.of(run))
+    check(text)
+    assert "\x1b" not in text
+    assert "\u202e" not in text

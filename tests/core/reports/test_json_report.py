@@ -41,6 +41,17 @@ def test_one_model_gives_its_assessment(
     }  # fmt: skip
 
 
+def test_four_norms_satisfy_the_same_schema(
+    synthetic: ModuleType, tmp_path: Path, validator: jsonschema.Draft202012Validator
+) -> None:
+    with synthetic.build(tmp_path / "run.charpy", [synthetic.FOUR], levels=synthetic.FOUR_LEVELS) as run:
+        document = json.loads(JsonReport().render(RunSummary.of(run)))
+    validator.validate(document)
+    found = [(t["th"], t["broken"]) for t in document["threats"] if t["norm"] == "l2"]
+    assert found == [(32, 1), (64, 2), (128, 3), (255, 3)]
+    assert {part["name"] for part in document["safe"]} >= {"64-l2-safe", "1530-l1-safe"}
+
+
 def test_several_models_give_a_set(summary: RunSummary, validator: jsonschema.Draft202012Validator) -> None:
     document = json.loads(JsonReport().render(summary))
     validator.validate(document)

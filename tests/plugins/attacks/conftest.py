@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import pytest
 
 from charpy.engine import QueryEngine, Way
-from charpy.interfaces.attack import Task
-from charpy.oracle import Candidates, Oracle
+from charpy.interfaces.attack import Family, Task
+from charpy.ledger import Candidates
+from charpy.oracle import Oracle
 from charpy.random import Random, sample_keys
-from charpy.threat import Access, Goal, Norm, ThreatModel
+from charpy.threat import Goal, Norm, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -28,18 +29,39 @@ class Trial:
 
 @pytest.fixture
 def attack_with():
-    """`attack_with(attack, model, images, norm=, th=, queries=, seed=, ids=, **threat)` -> Trial."""
+    """`attack_with(attack, model, images, norm=, th= or radius=, queries=, seed=, ids=, **threat)` -> Trial.
+
+    The threat gives what the attack needs, and no more; the oracle minimises for attacks that find their own radius.
+    """
 
     def run(
-        attack, model, images, *, norm=Norm.L0, th=1, queries=500, seed=0, ids=None, targets=None, labels=None, **rest
+        attack,
+        model,
+        images,
+        *,
+        norm=Norm.L0,
+        th=1,
+        radius=None,
+        queries=500,
+        seed=0,
+        ids=None,
+        targets=None,
+        labels=None,
+        batch=64,
+        **rest,
     ):
         goal = Goal.UNTARGETED if targets is None else Goal.TARGETED
-        threat = ThreatModel.at_level(norm, th, queries=queries, goal=goal, access=Access.SCORES, **rest)
+        fields = {"queries": queries, "goal": goal, "access": attack.access, **rest}
+        given = ThreatModel(norm=norm, radius=radius, **fields) if radius is not None else None
+        threat = given or ThreatModel.at_level(norm, th, **fields)
         if labels is None:
-            labels = model.predict(images).argmax(1)
-        way = Way("as given", model.predict, 64, 1e-6, invariant=True)
+            answers = model.predict(images)
+            labels = answers if answers.ndim == 1 else answers.argmax(1)
+        way = Way("as given", model.predict, batch, 1e-6, invariant=True)
         before = getattr(model, "rows", 0)
-        oracle = Oracle(QueryEngine(model, model.output, way, way), model, images, labels, targets, threat)
+        minimise = attack.family is not Family.TARGET_DISTORTION
+        engine = QueryEngine(model, model.output, way, way, num_classes=model.num_classes or 0)
+        oracle = Oracle(engine, model, images, labels, targets, threat, minimise=minimise)
         names = ids or tuple(f"sample {i}" for i in range(len(images)))
         attack.run(Task(images, labels, targets, threat, oracle, Random(seed, sample_keys(names))))
         return Trial(oracle.recorded(), getattr(model, "rows", 0) - before, oracle)

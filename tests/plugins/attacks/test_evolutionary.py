@@ -16,8 +16,8 @@ from charpy.random import Random, sample_keys
 from charpy.specs import parse
 from charpy.testing.linear import LinearModel
 from charpy.threat import Grid, Norm, ThreatModel
-from charpy_plugins.attacks.few_pixel import FewPixel, FewPixelEncoding
-from charpy_plugins.attacks.threshold import Rounding, Threshold, ThresholdEncoding
+from charpy_plugins.attacks.score.few_pixel import FewPixel, FewPixelEncoding
+from charpy_plugins.attacks.score.threshold import Rounding, Threshold, ThresholdEncoding
 
 GENERATOR = torch.Generator().manual_seed(3)
 IMAGES = torch.randint(0, 256, (12, 3, 6, 5), generator=GENERATOR).float() / 255

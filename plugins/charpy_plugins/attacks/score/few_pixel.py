@@ -25,6 +25,7 @@ class FewPixel(Attack):
     norms = frozenset({Norm.L0})
     access = Access.SCORES
     family = Family.TARGET_DISTORTION
+    source = "Kotyan & Vargas 2020, Adversarial robustness assessment: why both L0 and Linf attacks are necessary"
 
     class Params(EvolutionParams):
         """Parameters of the few-pixel attack."""

@@ -35,6 +35,7 @@ class Threshold(Attack):
     norms = frozenset({Norm.LINF})
     access = Access.SCORES
     family = Family.TARGET_DISTORTION
+    source = "Kotyan & Vargas 2020, Adversarial robustness assessment: why both L0 and Linf attacks are necessary"
 
     class Params(EvolutionParams):
         """Parameters of the threshold attack."""

@@ -1,0 +1,1 @@
+"""Attacks that ask for labels only; one algorithm a file."""

@@ -1,0 +1,1 @@
+"""Attacks that are given a radius; one algorithm a file."""

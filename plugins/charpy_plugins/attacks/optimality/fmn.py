@@ -1,0 +1,101 @@
+"""Fast minimum-norm attack (Pintor et al. 2021): descent inside a ball whose radius follows the boundary."""
+
+from __future__ import annotations
+
+import torch
+
+from charpy.geometry import norm_of, project
+from charpy.interfaces.attack import Attack, Family, Task
+from charpy.interfaces.component import Params as BaseParams
+from charpy.interfaces.component import param
+from charpy.search.stream import State, stream
+from charpy.threat import Access, Norm
+
+PAPER = "Pintor et al. 2021, section 3 and algorithm 1"
+
+
+class Fmn(Attack):
+    """Steps down the margin, then projects onto a ball that shrinks while adversarial and grows while not.
+
+    Until the first success the radius is the perturbation's size plus the distance to the boundary by the slope (margin
+    over the gradient's dual norm); after it the radius is multiplied by 1 - gamma or 1 + gamma (L0: by at least one
+    pixel), and never exceeds the smallest success. Step size and gamma fall by a cosine.
+
+    Differs from the paper: L0 counts pixels; the projection is the exact one onto ball and box; the distance to the
+    boundary is taken 1 + gamma times, as on a linear model the estimate itself never crosses it.
+    """
+
+    norms = frozenset(Norm)
+    access = Access.GRADIENTS
+    family = Family.TARGET_OPTIMALITY
+    source = "Pintor et al. 2021, Fast minimum-norm adversarial attacks through adaptive norm constraints (NeurIPS)"
+
+    class Params(BaseParams):
+        """Parameters of FMN."""
+
+        steps: int = param(1000, ge=1, description="gradient steps", source=PAPER)
+        alpha: float = param(1.0, gt=0, description="first step", unit="L2 length", source=PAPER)
+        alpha_last: float = param(0.01, gt=0, description="last step", unit="L2 length", source=PAPER)
+        gamma: float = param(0.05, gt=0, lt=1, description="first change of the radius", source=PAPER)
+        gamma_last: float = param(0.001, gt=0, lt=1, description="last change of the radius", source=PAPER)
+
+    def run(self, task: Task) -> None:
+        """Descend for every sample until its steps or its budget are spent."""
+        oracle, params, norm = task.oracle, self.params, task.threat.norm
+        steps = min(params.steps, task.threat.queries)
+
+        def begin(sample: torch.Tensor, _: torch.Tensor) -> State:
+            unknown = torch.full(sample.shape, torch.inf, device=sample.device)
+            radius = torch.ones_like(unknown) if norm is Norm.L0 else unknown
+            images = task.images[sample]
+            return {
+                "images": images,
+                "x": images,
+                "radius": radius,
+                "best": unknown,
+                "iteration": torch.zeros_like(sample),
+            }
+
+        def advance(state: State) -> torch.Tensor:
+            margins, slope, _ = oracle.loss_and_gradient(state["x"], state["sample"], "margin")
+            size = norm_of(norm, state["x"] - state["images"])
+            share = (1 + torch.cos(torch.pi * state["iteration"] / steps)) / 2
+            gamma = params.gamma_last + (params.gamma - params.gamma_last) * share
+            alpha = params.alpha_last + (params.alpha - params.alpha_last) * share
+            adversarial = margins < 0
+            state["best"] = torch.where(adversarial & (size < state["best"]), size, state["best"])
+            state["radius"] = _radius(norm, state, adversarial, gamma, size, margins, slope)
+            length = slope.flatten(1).square().sum(1).sqrt().clamp_min(1e-12)
+            moved = state["x"] - (alpha / length)[:, None, None, None] * slope
+            state["x"] = project(norm, state["images"], moved, state["radius"])
+            state["iteration"] = state["iteration"] + 1
+            finished: torch.Tensor = state["iteration"] >= steps
+            return finished
+
+        stream(
+            begin,
+            advance,
+            lambda sample: oracle.active[sample],
+            torch.arange(len(task.images), device=task.images.device),
+            width=max(1, oracle.gradient_batch),
+        )
+
+
+def _radius(
+    norm: Norm,
+    state: State,
+    adversarial: torch.Tensor,
+    gamma: torch.Tensor,
+    size: torch.Tensor,
+    margins: torch.Tensor,
+    slope: torch.Tensor,
+) -> torch.Tensor:
+    radius, best = state["radius"], state["best"]
+    if norm is Norm.L0:
+        less = torch.minimum(torch.minimum(radius - 1, (radius * (1 - gamma)).floor()), best).clamp_min(0)
+        more = torch.maximum(radius + 1, (radius * (1 + gamma)).floor())
+        return torch.where(adversarial, less, more)
+    dual = {Norm.L1: Norm.LINF, Norm.L2: Norm.L2, Norm.LINF: Norm.L1}[norm]
+    gap = margins.abs().nan_to_num(posinf=0.0) / norm_of(dual, slope).clamp_min(1e-12)
+    grown = torch.where(best.isfinite(), radius * (1 + gamma), size + gap * (1 + gamma))
+    return torch.where(adversarial, torch.minimum(radius * (1 - gamma), best), grown)

@@ -1,0 +1,1 @@
+"""Attacks that walk to the boundary and find their own radius; one algorithm a file."""

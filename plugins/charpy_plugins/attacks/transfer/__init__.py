@@ -1,0 +1,1 @@
+"""Attacks that carry perturbations from elsewhere; one algorithm a file."""

@@ -1,0 +1,57 @@
+"""The losses: closed forms, torch's own, and what happens at the ends of float32."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from charpy import losses
+from charpy.errors import UnknownNameError
+
+SCORES = torch.randn(40, 6, generator=torch.Generator().manual_seed(0)) * 4
+LABELS = torch.randint(0, 6, (40,), generator=torch.Generator().manual_seed(1))
+TARGETS = (LABELS + 2) % 6
+
+
+def test_cross_entropy_is_torchs():
+    expected = torch.nn.functional.cross_entropy(SCORES, LABELS, reduction="none")
+    assert torch.allclose(losses.cross_entropy(SCORES, LABELS), -expected, atol=1e-5)
+    toward = torch.nn.functional.cross_entropy(SCORES, TARGETS, reduction="none")
+    assert torch.allclose(losses.cross_entropy(SCORES, LABELS, TARGETS), toward, atol=1e-5)
+
+
+def test_log_odds_order_and_point_as_the_cross_entropy_does():
+    leaf = SCORES.clone().requires_grad_(True)
+    odds = losses.log_odds(leaf, LABELS)
+    assert torch.equal(odds.argsort(), losses.cross_entropy(SCORES, LABELS).argsort())
+    slope = torch.autograd.grad(odds.sum(), leaf)[0]
+    plain = torch.autograd.grad(losses.cross_entropy(leaf, LABELS).sum(), leaf)[0]
+    assert torch.allclose(slope / slope.norm(dim=1, keepdim=True), plain / plain.norm(dim=1, keepdim=True), atol=1e-4)
+    assert torch.equal(losses.log_odds(SCORES, LABELS, LABELS), -losses.log_odds(SCORES, LABELS))
+
+
+@pytest.mark.parametrize("loss", [losses.log_odds, losses.margin, losses.dlr])
+def test_a_confident_model_still_has_a_gradient(loss):
+    """At a margin of 300 the probability of the true class is 1 in float32, and its gradient 0."""
+    leaf = torch.tensor([[300.0, 0.0, -1.0, -2.0]], requires_grad=True)
+    slope = torch.autograd.grad(loss(leaf, torch.tensor([0])).sum(), leaf)[0]
+    assert slope.abs().max() > 1e-4
+
+
+def test_the_true_class_stays_in_the_gradient_of_the_cross_entropy():
+    leaf = torch.tensor([[20.0, 0.0, -1.0, -2.0]], requires_grad=True)
+    slope = torch.autograd.grad(losses.cross_entropy(leaf, torch.tensor([0])).sum(), leaf)[0][0]
+    assert float(slope[0]) == pytest.approx(-float(slope[1:].sum()), rel=1e-4)
+    assert slope[0] > 0
+
+
+def test_dlr_by_hand_and_free_of_scale():
+    scores, label = torch.tensor([[3.0, 1.0, 0.5, -1.0]]), torch.tensor([0])
+    assert float(losses.dlr(scores, label)) == pytest.approx(2.0 / 2.5)
+    assert float(losses.dlr(scores, label, torch.tensor([2]))) == pytest.approx(2.5 / (3 - (0.5 - 1.0) / 2))
+    assert torch.allclose(losses.dlr(100 * SCORES, LABELS), losses.dlr(SCORES, LABELS), atol=1e-5)
+
+
+def test_an_unknown_name_lists_the_near_ones():
+    with pytest.raises(UnknownNameError, match="margin"):
+        losses.loss_named("margn")
