@@ -32,7 +32,7 @@ STRIDE = 0.3
 """L2, L0: a larger learning rate shrinks, at most to its own, until a step is this share of the way to the boundary as
 the gradient of the original has it."""
 
-PACE = 0.1
+PACE = 0.25
 """Linf: the learning rate is at most this share of the ceiling: larger steps leap over what is to be found."""
 
 SHARE_FROZEN = 0.3
@@ -217,7 +217,7 @@ class _Ceiling(_Rounds):
 
     def rate(self, state: State, first: float, least: float) -> torch.Tensor:
         fine = (1 - state["step"]) / (1 - CEILING_STEP)
-        return torch.minimum(first * fine, PACE * state["ceiling"])
+        return torch.minimum(first * fine, PACE * fine.sqrt() * state["ceiling"])
 
     def penalty(self, state: State, delta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         over = delta.abs() - state["ceiling"][:, None, None, None]
