@@ -1,4 +1,4 @@
-"""Why the standard battery's few_pixel has the settings it has: success against queries, beside the paper's settings.
+"""Why the black-box battery's few_pixel has the settings it has: success against queries, beside the paper's settings.
 
     python benchmarks/few_pixel_defaults.py
 
