@@ -21,7 +21,7 @@ from charpy.interfaces.attack import Task
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
 from charpy.losses import Objective
-from charpy.search.stream import State, stream
+from charpy.search.stream import State, each_sample
 from charpy.threat import Norm
 
 if TYPE_CHECKING:
@@ -85,16 +85,7 @@ class Apgd:
 
     def run(self, runs: int, abreast: int = 1) -> None:
         """Search every sample `runs` times, `abreast` of them side by side, until it is no longer active."""
-        oracle = self.task.oracle
-        stream(
-            self._begin,
-            self._advance,
-            lambda sample: oracle.active[sample],
-            torch.arange(len(self.task.images), device=self.task.images.device),
-            width=max(1, oracle.gradient_batch),
-            runs=runs,
-            abreast=abreast,
-        )
+        each_sample(self.task, self._begin, self._advance, runs=runs, abreast=abreast)
 
     def _share(self, share: float) -> torch.Tensor:
         """That share of each phase's steps, at least one."""

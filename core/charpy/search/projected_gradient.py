@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from charpy.interfaces.attack import Task
-from charpy.search.stream import State, stream
+from charpy.search.stream import State, each_sample
 
 Start = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """`(sample (B,), run (B,)) -> (B, C, H, W)`: the first image of each descent."""
@@ -41,14 +41,7 @@ def descend(task: Task, start: Start, move: Move, *, steps: int, loss: str = "lo
             oracle.scores(state["x"][rows], state["sample"][rows])
         return finished
 
-    stream(
-        begin,
-        advance,
-        lambda sample: oracle.active[sample],
-        torch.arange(len(task.images), device=task.images.device),
-        width=max(1, oracle.gradient_batch),
-        runs=restarts,
-    )
+    each_sample(task, begin, advance, runs=restarts)
 
 
 def scale_free(classes: int, loss: str) -> str:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from charpy.interfaces.attack import Task
 
 State = dict[str, torch.Tensor]
 """The state of B searches: tensors that share the leading dimension B; `sample` `(B,)` says whose each one is."""
@@ -56,6 +60,19 @@ def stream(
         turn[ended] += abreast
         waiting = torch.cat([ended[turn[ended] < runs], waiting])
         state = select(state, keep)
+
+
+def each_sample(task: Task, begin: Begin, advance: Advance, *, runs: int = 1, abreast: int = 1) -> None:
+    """`stream` over the samples of a task that its oracle still answers, as wide as a batch of gradients."""
+    stream(
+        begin,
+        advance,
+        lambda sample: task.oracle.active[sample],
+        torch.arange(len(task.images), device=task.images.device),
+        width=max(1, task.oracle.gradient_batch),
+        runs=runs,
+        abreast=abreast,
+    )
 
 
 def select(state: State, keep: torch.Tensor) -> State:

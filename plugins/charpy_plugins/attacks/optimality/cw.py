@@ -10,7 +10,7 @@ from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
 from charpy.search.adam import direction, moments
 from charpy.search.constant import LARGEST, constants, falling, search_constant, stalled
-from charpy.search.stream import State, stream
+from charpy.search.stream import State, each_sample
 from charpy.search.witnesses import Witnesses
 from charpy.threat import Access, Norm
 
@@ -74,13 +74,7 @@ class Cw(Attack):
         """Descend for every sample until its searches or its budget are spent."""
         rounds = {Norm.L2: _Bisection, Norm.L0: _Freezing, Norm.LINF: _Ceiling}[task.threat.norm]
         descent = _Descent(task, self.params, rounds())
-        stream(
-            descent.begin,
-            descent.advance,
-            lambda sample: task.oracle.active[sample],
-            torch.arange(len(task.images), device=task.images.device),
-            width=max(1, task.oracle.gradient_batch),
-        )
+        each_sample(task, descent.begin, descent.advance)
         if task.threat.norm is not Norm.L0:
             descent.witnesses.tighten(self.params.line_search)
 

@@ -8,7 +8,7 @@ from charpy.geometry import norm_of, steepest
 from charpy.interfaces.attack import Attack, Family, Task
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
-from charpy.search.stream import State, stream
+from charpy.search.stream import State, each_sample
 from charpy.threat import Access, Norm
 
 PAPER = "Rony et al. 2019, algorithm 1"
@@ -76,10 +76,4 @@ class Ddn(Attack):
             finished: torch.Tensor = state["iteration"] >= steps
             return finished
 
-        stream(
-            begin,
-            advance,
-            lambda sample: oracle.active[sample],
-            torch.arange(len(task.images), device=task.images.device),
-            width=max(1, oracle.gradient_batch),
-        )
+        each_sample(task, begin, advance)

@@ -8,7 +8,7 @@ from charpy.interfaces.attack import Attack, Family, Task
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
 from charpy.search.constant import LARGEST, constants, falling, search_constant, stalled
-from charpy.search.stream import State, stream
+from charpy.search.stream import State, each_sample
 from charpy.search.witnesses import Witnesses
 from charpy.threat import Access, Norm
 
@@ -59,13 +59,7 @@ class Ead(Attack):
     def run(self, task: Task) -> None:
         """Descend for every sample until its searches or its budget are spent."""
         descent = _Descent(task, self.params)
-        stream(
-            descent.begin,
-            descent.advance,
-            lambda sample: task.oracle.active[sample],
-            torch.arange(len(task.images), device=task.images.device),
-            width=max(1, task.oracle.gradient_batch),
-        )
+        each_sample(task, descent.begin, descent.advance)
         descent.witnesses.tighten(self.params.line_search)
 
 

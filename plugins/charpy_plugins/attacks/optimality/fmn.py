@@ -8,7 +8,7 @@ from charpy.geometry import norm_of, project
 from charpy.interfaces.attack import Attack, Family, Task
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
-from charpy.search.stream import State, stream
+from charpy.search.stream import State, each_sample
 from charpy.threat import Access, Norm
 
 PAPER = "Pintor et al. 2021, section 3 and algorithm 1"
@@ -72,13 +72,7 @@ class Fmn(Attack):
             finished: torch.Tensor = state["iteration"] >= steps
             return finished
 
-        stream(
-            begin,
-            advance,
-            lambda sample: oracle.active[sample],
-            torch.arange(len(task.images), device=task.images.device),
-            width=max(1, oracle.gradient_batch),
-        )
+        each_sample(task, begin, advance)
 
 
 def _radius(

@@ -11,7 +11,7 @@ from charpy.interfaces.component import param
 from charpy.losses import Objective, margin
 from charpy.search.constant import LARGEST, constants, search_constant
 from charpy.search.quasi_newton import minimiser, step
-from charpy.search.stream import State, stream
+from charpy.search.stream import State, each_sample
 from charpy.search.witnesses import Witnesses
 from charpy.threat import Access, Norm
 
@@ -49,13 +49,7 @@ class Lbfgs(Attack):
     def run(self, task: Task) -> None:
         """Search for every sample until its constants or its budget are spent."""
         search = _Search(task, self.params)
-        stream(
-            search.begin,
-            search.advance,
-            lambda sample: task.oracle.active[sample],
-            torch.arange(len(task.images), device=task.images.device),
-            width=max(1, task.oracle.gradient_batch),
-        )
+        each_sample(task, search.begin, search.advance)
         search.witnesses.tighten(self.params.line_search)
 
 

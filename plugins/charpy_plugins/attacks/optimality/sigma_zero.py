@@ -10,7 +10,7 @@ from charpy.interfaces.attack import Attack, Family, Task
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
 from charpy.search.adam import direction, moments
-from charpy.search.stream import State, stream
+from charpy.search.stream import State, each_sample
 from charpy.threat import Access, Norm
 
 PAPER = "Cina et al. 2025, section 2 and algorithm 1"
@@ -81,13 +81,7 @@ class SigmaZero(Attack):
             finished: torch.Tensor = state["iteration"] >= steps
             return finished
 
-        stream(
-            begin,
-            advance,
-            lambda sample: oracle.active[sample],
-            torch.arange(len(task.images), device=task.images.device),
-            width=max(1, oracle.gradient_batch),
-        )
+        each_sample(task, begin, advance)
 
     def _count_gradient(self, delta: torch.Tensor) -> torch.Tensor:
         """Of the mean over groups of s / (s + sigma)."""
