@@ -21,8 +21,14 @@ def _attacks(norm: Norm, calls: int, classes: int) -> list[Step]:
     """
     by_norm: dict[Norm, list[Step]] = {
         Norm.L0: [Step("sigma_zero", {"steps": calls}), Step("jsma", {}), Step("cw", {})],
-        Norm.L1: [Step("ead", {})],
-        Norm.L2: [Step("ddn", {"steps": calls}), Step("cw", {}), Step("lbfgs", {}), Step("newtonfool", {})],
+        Norm.L1: [Step("alma", {"steps": calls}), Step("ead", {})],
+        Norm.L2: [
+            Step("alma", {"steps": calls}),
+            Step("ddn", {"steps": calls}),
+            Step("cw", {}),
+            Step("lbfgs", {}),
+            Step("newtonfool", {}),
+        ],
         Norm.LINF: [Step("cw", {})],
     }
     # A step of fab costs a gradient for each class and one of fab_t two; a tenth is left for the search at the end.

@@ -190,7 +190,7 @@ class Peers:
         else:
             rows += [("FAB", "fab", "fab", {"norm": order, "n_iter": max(1, calls // classes)})]
         if norm in {Norm.L1, Norm.L2}:
-            rows += [("ALMA", "alma", "", {"distance": norm.value, "num_steps": calls})]
+            rows += [("ALMA", "alma", "alma", {"distance": norm.value, "num_steps": calls})]
         if norm in {Norm.L2, Norm.LINF}:
             rows += [("DeepFool", "df", "deepfool", {"norm": order, "steps": 50})]
             steps = max(1, calls - classes)

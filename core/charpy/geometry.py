@@ -146,6 +146,11 @@ def random_start(
     return project(norm, images, (images + direction * scale * limit).clamp_(0, 1), radius)
 
 
+def column(values: torch.Tensor) -> torch.Tensor:
+    """`(B,)` as `(B, 1, 1, 1)`: one value for each image of a batch."""
+    return values[:, None, None, None]
+
+
 def _size(norm: Norm, delta: torch.Tensor) -> torch.Tensor:
     """float64 `(B,)` size of perturbations."""
     if norm is Norm.L0:

@@ -57,8 +57,11 @@ def dlr(scores: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor | None
     """`(M,)` difference-of-logits ratio, free of the scores' scale (Croce & Hein 2020b, eq. 6 and 7), to minimise.
 
     Untargeted (z_y - max other) / (z_(1) - z_(3)); targeted (z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2). With fewer
-    classes than a formula needs, the last there is takes the place of the missing ones.
+    classes than a formula needs, the last there is takes the place of the missing ones. With two classes, whose ratio
+    is 1 or -1 everywhere and has no gradient, it is the margin itself.
     """
+    if scores.shape[1] < 3:
+        return margin(scores, labels, targets)
     top = scores.topk(min(4, scores.shape[1]), dim=1).values
     third = top[:, min(2, top.shape[1] - 1)]
     if targets is None:

@@ -52,6 +52,13 @@ def test_dlr_by_hand_and_free_of_scale():
     assert torch.allclose(losses.dlr(100 * SCORES, LABELS), losses.dlr(SCORES, LABELS), atol=1e-5)
 
 
+def test_dlr_of_two_classes_has_a_gradient():
+    leaf, label = torch.tensor([[1.5, -0.5]], requires_grad=True), torch.tensor([0])
+    for targets in (None, torch.tensor([1])):
+        slope = torch.autograd.grad(losses.dlr(leaf, label, targets).sum(), leaf)[0]
+        assert slope.tolist() == [[1.0, -1.0]]
+
+
 def test_an_unknown_name_lists_the_near_ones():
     with pytest.raises(UnknownNameError, match="margin"):
         losses.loss_named("margn")

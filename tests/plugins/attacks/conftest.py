@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
+import torch
 
 from charpy.engine import QueryEngine, Way
 from charpy.interfaces.attack import Family, Task
@@ -16,15 +17,37 @@ from charpy.threat import Goal, Norm, ThreatModel
 
 @dataclass(frozen=True)
 class Trial:
-    """An attack's result on N samples: what the oracle recorded, the rows the model saw, the oracle itself."""
+    """An attack's result on N samples: what the oracle recorded, the rows the model saw, the oracle itself.
+
+    `asked`: the candidates and owners of every call for a gradient.
+    """
 
     found: Candidates
     rows: int
     oracle: Oracle
+    asked: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
     @property
     def broken(self) -> list[bool]:
         return self.found.found.tolist()
+
+    @property
+    def course(self) -> torch.Tensor:
+        """`(calls, N, C, H, W)`: where each sample's gradient was asked; NaN where it was not."""
+        count = len(self.found.queries)
+        nothing = torch.full((count, *self.asked[0][0].shape[1:]), torch.nan)
+        return torch.stack([nothing.index_copy(0, owner, rows) for rows, owner in self.asked])
+
+
+class Watched(Oracle):
+    """Notes what it is asked for a gradient."""
+
+    asked: list[tuple[torch.Tensor, torch.Tensor]]
+
+    def loss_and_gradient(self, candidates, owner, *rest, **named):
+        """As of an oracle."""
+        self.asked.append((candidates.clone(), owner.clone()))
+        return super().loss_and_gradient(candidates, owner, *rest, **named)
 
 
 @pytest.fixture
@@ -61,9 +84,10 @@ def attack_with():
         before = getattr(model, "rows", 0)
         minimise = attack.family is not Family.TARGET_DISTORTION
         engine = QueryEngine(model, model.output, way, way, num_classes=model.num_classes or 0)
-        oracle = Oracle(engine, model, images, labels, targets, threat, minimise=minimise)
+        oracle = Watched(engine, model, images, labels, targets, threat, minimise=minimise)
+        oracle.asked = []
         names = ids or tuple(f"sample {i}" for i in range(len(images)))
         attack.run(Task(images, labels, targets, threat, oracle, Random(seed, sample_keys(names))))
-        return Trial(oracle.recorded(), getattr(model, "rows", 0) - before, oracle)
+        return Trial(oracle.recorded(), getattr(model, "rows", 0) - before, oracle, oracle.asked)
 
     return run

@@ -167,6 +167,13 @@ def test_rho_has_an_effect(attack_with):
     assert not torch.equal(seen[0], seen[1])
 
 
+def test_falls_in_half_of_the_steps_halve_the_step_only_where_rho_asks_for_more(attack_with):
+    losses = [-float(i // 2) for i in range(101)]
+    steps = [{step for step, _ in schedule(losses, 100, Norm.LINF, rho, attack_with)} for rho in (0.4, 0.6)]
+    assert steps[0] == {2.0}
+    assert min(steps[1]) < 2.0
+
+
 def test_the_widened_search_of_l1_begins_in_three_radii(attack_with):
     given, model, trial = held(ApgdCe(ApgdCe.Params(steps=10)), Norm.L1, attack_with)
     assert trial.found.queries.tolist() == [13] * 3, "ten steps and the starts of three phases"

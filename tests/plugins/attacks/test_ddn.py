@@ -19,26 +19,10 @@ LABELS = MODEL.predict(IMAGES).argmax(1)
 REAL = {"grid": Grid.NONE, "radius": 1e3, "norm": Norm.L2}
 
 
-class Course(Ddn):
-    """Notes the image of every step."""
-
-    def run(self, task):
-        """Note, and run."""
-        asked = task.oracle.loss_and_gradient
-        self.images = []
-
-        def noting(candidates, *rest):
-            self.images.append(candidates.clone())
-            return asked(candidates, *rest)
-
-        task.oracle.loss_and_gradient = noting
-        super().run(task)
-
-
 def course(attack_with, model=MODEL, labels=LABELS, **params):
-    attack = Course(Course.Params(**params))
+    attack = Ddn(Ddn.Params(**params))
     trial = attack_with(attack, model, IMAGES, labels=labels, queries=params.get("steps", 60), **REAL)
-    return trial, torch.stack(attack.images)
+    return trial, trial.course
 
 
 def lengths(images):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from charpy.geometry import norm_of, steepest
+from charpy.geometry import column, norm_of, steepest
 from charpy.interfaces.attack import Attack, Family, Task
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
+from charpy.search.schedule import cosine
 from charpy.search.stream import State, each_sample
 from charpy.threat import Access, Norm
 
@@ -64,13 +65,12 @@ class Ddn(Attack):
             still = slope.flatten(1).abs().amax(1) == 0
             if bool(still.any()):
                 drawn = random.normal(sample, state["iteration"], *images.shape[1:])
-                slope = torch.where(still[:, None, None, None], drawn, slope)
-            share = (1 + torch.cos(torch.pi * state["iteration"] / steps)) / 2
-            alpha = params.alpha_last + (params.alpha - params.alpha_last) * share
-            delta = delta - alpha[:, None, None, None] * steepest(Norm.L2, slope)
+                slope = torch.where(column(still), drawn, slope)
+            alpha = cosine(state["iteration"], steps, params.alpha, params.alpha_last)
+            delta = delta - column(alpha) * steepest(Norm.L2, slope)
             factor = torch.where(adversarial, 1 - params.gamma, 1 + params.gamma)
             state["length"] = torch.minimum(state["length"] * factor, state["best"])
-            delta = delta * (state["length"] / norm_of(Norm.L2, delta).clamp_min(1e-12))[:, None, None, None]
+            delta = delta * column(state["length"] / norm_of(Norm.L2, delta).clamp_min(1e-12))
             state["delta"] = (images + delta).clamp_(0, 1) - images
             state["iteration"] = state["iteration"] + 1
             finished: torch.Tensor = state["iteration"] >= steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from charpy.geometry import column
 from charpy.interfaces.attack import Attack, Family, Task
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
@@ -95,20 +96,20 @@ class _Descent:
         self.witnesses.begin(sample[first], margins[first])
         short = margins + self.params.confidence
         delta = state["ahead"] - images
-        gradient = 2 * delta + _column(state["constant"] * (short > 0)) * slope
+        gradient = 2 * delta + column(state["constant"] * (short > 0)) * slope
         pace = self.params.learning_rate * (1 - state["iteration"] / self.steps).sqrt()
         self._witness(state, state["ahead"], margins)
-        state["x"] = _shrink(images, delta - _column(pace) * gradient, _column(state["beta"]))
+        state["x"] = _shrink(images, delta - column(pace) * gradient, column(state["beta"]))
         if self.params.momentum:
             inertia = state["iteration"] / (state["iteration"] + 3)
-            state["ahead"] = (state["x"] + _column(inertia) * (state["x"] - last)).clamp_(0, 1)
+            state["ahead"] = (state["x"] + column(inertia) * (state["x"] - last)).clamp_(0, 1)
             self._witness(state, state["x"], self.task.margins(self.task.oracle.scores(state["x"], sample), sample))
         else:
             state["ahead"] = state["x"]
         state["iteration"] = state["iteration"] + 1
         ended = state["iteration"] >= self.steps
         if self.params.abort_early:
-            size = (delta.square() + _column(state["beta"]) * delta.abs()).flatten(1).sum(1)
+            size = (delta.square() + column(state["beta"]) * delta.abs()).flatten(1).sum(1)
             ended |= stalled(state, size + state["constant"] * short.clamp_min(0), self.steps)
         return self._next(state, ended)
 
@@ -119,7 +120,7 @@ class _Descent:
     def _next(self, state: State, ended: torch.Tensor) -> torch.Tensor:
         search_constant(state, ended, state["succeeded"])
         for place in ("x", "ahead"):
-            state[place] = torch.where(_column(ended), state["images"], state[place])
+            state[place] = torch.where(column(ended), state["images"], state[place])
         state["iteration"] = torch.where(ended, 0, state["iteration"])
         for key, fresh in falling(state["sample"]).items():
             state[key] = torch.where(ended, fresh, state[key])
@@ -138,7 +139,3 @@ class _Descent:
 def _shrink(images: torch.Tensor, delta: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
     """The image at `delta` after every value was pulled by `beta` towards the original (equation 8)."""
     return (images + (delta.abs() - beta).clamp_min_(0) * delta.sign()).clamp_(0, 1)
-
-
-def _column(values: torch.Tensor) -> torch.Tensor:
-    return values[:, None, None, None]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from charpy.geometry import norm_of, project
+from charpy.geometry import column, norm_of, project
 from charpy.interfaces.attack import Attack, Family, Task
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
+from charpy.search.schedule import cosine
 from charpy.search.stream import State, each_sample
 from charpy.threat import Access, Norm
 
@@ -59,14 +60,13 @@ class Fmn(Attack):
         def advance(state: State) -> torch.Tensor:
             margins, slope, _ = oracle.loss_and_gradient(state["x"], state["sample"], "margin")
             size = norm_of(norm, state["x"] - state["images"])
-            share = (1 + torch.cos(torch.pi * state["iteration"] / steps)) / 2
-            gamma = params.gamma_last + (params.gamma - params.gamma_last) * share
-            alpha = params.alpha_last + (params.alpha - params.alpha_last) * share
+            gamma = cosine(state["iteration"], steps, params.gamma, params.gamma_last)
+            alpha = cosine(state["iteration"], steps, params.alpha, params.alpha_last)
             adversarial = margins < 0
             state["best"] = torch.where(adversarial & (size < state["best"]), size, state["best"])
             state["radius"] = _radius(norm, state, adversarial, gamma, size, margins, slope)
             length = slope.flatten(1).square().sum(1).sqrt().clamp_min(1e-12)
-            moved = state["x"] - (alpha / length)[:, None, None, None] * slope
+            moved = state["x"] - column(alpha / length) * slope
             state["x"] = project(norm, state["images"], moved, state["radius"])
             state["iteration"] = state["iteration"] + 1
             finished: torch.Tensor = state["iteration"] >= steps

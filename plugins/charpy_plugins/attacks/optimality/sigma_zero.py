@@ -6,15 +6,17 @@ from enum import StrEnum
 
 import torch
 
+from charpy.geometry import column
 from charpy.interfaces.attack import Attack, Family, Task
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
 from charpy.search.adam import direction, moments
+from charpy.search.schedule import cosine
 from charpy.search.stream import State, each_sample
 from charpy.threat import Access, Norm
 
 PAPER = "Cina et al. 2025, section 2 and algorithm 1"
-LAST_RATE = 0.1
+LAST_SHARE = 0.1
 """The learning rate ends at this share of the first one."""
 
 
@@ -55,6 +57,7 @@ class SigmaZero(Attack):
         """Descend for every sample until its steps or its budget are spent."""
         oracle, params = task.oracle, self.params
         steps = min(params.steps, task.threat.queries)
+        last = LAST_SHARE * params.learning_rate
 
         def begin(sample: torch.Tensor, _: torch.Tensor) -> State:
             images = task.images[sample]
@@ -69,15 +72,15 @@ class SigmaZero(Attack):
         def advance(state: State) -> torch.Tensor:
             margins, slope, _ = oracle.loss_and_gradient(state["images"] + state["delta"], state["sample"], "margin")
             standing = margins >= 0
-            gradient = slope * standing[:, None, None, None] + self._count_gradient(state["delta"])
+            gradient = slope * column(standing) + self._count_gradient(state["delta"])
             gradient = gradient / gradient.flatten(1).abs().amax(1).clamp_min(1e-12)[:, None, None, None]
-            before, rate = (_cosine(state["iteration"] - back, steps, params.learning_rate) for back in (1, 0))
+            before, rate = (cosine(state["iteration"] - back, steps, params.learning_rate, last) for back in (1, 0))
             state["iteration"] = state["iteration"] + 1
-            moved = state["delta"] - _column(before) * direction(state, gradient)
+            moved = state["delta"] - column(before) * direction(state, gradient)
             moved = (state["images"] + moved).clamp_(0, 1) - state["images"]
             change = torch.where(standing, -params.pace, params.pace) * rate
             state["tau"] = (state["tau"] + change).clamp_(0, 1)
-            state["delta"] = moved * (self._size(moved) >= _column(state["tau"]))
+            state["delta"] = moved * (self._size(moved) >= column(state["tau"]))
             finished: torch.Tensor = state["iteration"] >= steps
             return finished
 
@@ -93,13 +96,3 @@ class SigmaZero(Attack):
     def _size(self, delta: torch.Tensor) -> torch.Tensor:
         """What the threshold is held against: a pixel is as large as its largest value."""
         return delta.abs().amax(1, keepdim=True) if self.params.group is Group.PIXEL else delta.abs()
-
-
-def _cosine(iteration: torch.Tensor, steps: int, first: float) -> torch.Tensor:
-    share = (1 + torch.cos(torch.pi * iteration.clamp_min(0) / steps)) / 2
-    rate: torch.Tensor = first * (LAST_RATE + (1 - LAST_RATE) * share)
-    return rate
-
-
-def _column(values: torch.Tensor) -> torch.Tensor:
-    return values[:, None, None, None]
