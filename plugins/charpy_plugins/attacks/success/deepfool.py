@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import torch
 
-from charpy.geometry import steepest
+from charpy.geometry import column, steepest
 from charpy.interfaces.attack import Attack, Family, Task
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
 from charpy.search.boundary import Plane, contenders, nearest_plane, plane_to
-from charpy.search.hyperplane import dual_size
-from charpy.search.stream import State, stream
+from charpy.search.hyperplane import dual_size, onto_hyperplane
+from charpy.search.stream import State, each_sample
 from charpy.search.witnesses import Witnesses
 from charpy.threat import Access, Grid, Norm
 
 PAPER = "Moosavi-Dezfooli et al. 2016"
 BEYOND = 1e-4
-"""Added to the gap, so that steps do not shrink to nothing before the boundary (the released code)."""
+"""Added to the distance, so that steps do not shrink to nothing before the boundary (the released code)."""
+
+LAST = 4
+"""So many steps before the budget ends, a step takes the image box into account, and so reaches the plane at once."""
 
 
 class Deepfool(Attack):
@@ -27,9 +30,9 @@ class Deepfool(Attack):
     witness.
 
     Differs from the paper: every step overshoots, not only their sum at the end, so that the check sees what the attack
-    would give; each step is clipped to the image box; a few more queries look for the boundary between the original and
-    the witness. The candidates are at most a quarter of the budget. A targeted goal goes to the boundary between the
-    target and the best other class.
+    would give; each step is clipped to the image box, and the last ones that the budget allows are the shortest inside
+    it; a few more queries look for the boundary between the original and the witness. The candidates are at most a
+    quarter of the budget. A targeted goal goes to the boundary between the target and the best other class.
     """
 
     norms = frozenset({Norm.L2, Norm.LINF})
@@ -55,13 +58,7 @@ class Deepfool(Attack):
     def run(self, task: Task) -> None:
         """Walk from every sample."""
         walk = _Walk(task, self.params)
-        stream(
-            walk.begin,
-            walk.advance,
-            lambda sample: task.oracle.active[sample],
-            torch.arange(len(task.labels), device=task.labels.device),
-            width=max(1, task.oracle.gradient_batch),
-        )
+        each_sample(task, walk.begin, walk.advance)
         walk.witnesses.tighten(self.params.line_search)
 
 
@@ -69,6 +66,7 @@ class _Walk:
     def __init__(self, task: Task, params: Deepfool.Params) -> None:
         self.task, self.params = task, params
         self.classes = contenders(task, params.candidates) if task.targets is None else None
+        self.row = 1 + (1 if self.classes is None else self.classes.shape[1])
         self.witnesses = Witnesses(task)
 
     def begin(self, sample: torch.Tensor, run: torch.Tensor) -> State:
@@ -84,10 +82,15 @@ class _Walk:
         gap = plane.gap.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         norm = self.task.threat.norm
         direction = steepest(norm, plane.normal)
-        away = (1 + self.params.overshoot) * (gap + BEYOND) / dual_size(norm, plane.normal).clamp_min(1e-30)
+        away = (1 + self.params.overshoot) * (gap / dual_size(norm, plane.normal).clamp_min(1e-30) + BEYOND)
+        moved = -column(away) * direction
+        last = self.task.oracle.remaining[sample] < LAST * self.row
+        if bool(last.any()):
+            inside = onto_hyperplane(norm, x, plane.normal, -(1 + self.params.overshoot) * gap - BEYOND)
+            moved = torch.where(column(last), inside, moved)
         if self.task.threat.grid is Grid.EIGHT_BIT:  # a smaller step could be rounded away, and the next one too
-            away = away.maximum(0.5 / 255 / direction.flatten(1).abs().amax(1).clamp_min(1e-30))
-        state["x"] = (x - away[:, None, None, None] * direction).clamp_(0, 1)
+            moved = moved * column((0.5 / 255 / moved.flatten(1).abs().amax(1).clamp_min(1e-30)).clamp_min(1))
+        state["x"] = (x + moved).clamp_(0, 1)
         state["step"] += 1
         reached = self.witnesses.look(state["x"], sample) < 0
         return reached | (state["step"] >= self.params.steps) | ~plane.gap.isfinite()
