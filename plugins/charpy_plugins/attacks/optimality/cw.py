@@ -21,6 +21,9 @@ INSIDE = 0.999999
 FASTER = 10.0
 """Where the budget cuts a descent short, its learning rate grows as the steps shrink, up to so many times."""
 
+SHORTEST = 10
+"""Steps of a descent at least, however small the budget."""
+
 MOST = 1e6
 """L0, Linf: a sample whose constant has grown beyond this is given up."""
 
@@ -45,7 +48,7 @@ class Cw(Attack):
     L2: c is searched by bisection from `constant`, tenfold until a first success. Linf (section VI-C): the penalty is
     the excess over a ceiling, which each success lowers. L0 (VI-B): pixels that matter least are frozen at their own
     value after each success. After a failure c grows, twofold (L0) or tenfold (Linf); a descent goes on from the
-    last success.
+    last success, or from where the last one ended.
 
     Differs from the paper: L0 freezes pixels, not values, and a share of them at once; a descent that the budget cuts
     short takes larger steps, and all of them; at the end (not L0) the boundary is looked for between the original
@@ -87,7 +90,7 @@ class _Descent:
         share = params.searches if task.threat.norm is Norm.L2 else rounds.expected
         self.witnesses = Witnesses(task)
         left = task.threat.queries - (0 if task.threat.norm is Norm.L0 else params.line_search)
-        self.steps = max(1, min(params.steps, left // share))
+        self.steps = max(1, min(params.steps, max(left // share, SHORTEST)))
         self.stalls = params.abort_early and rounds.stalls and self.steps == params.steps
         self.rate = params.learning_rate * min(params.steps / self.steps, FASTER)
 
@@ -235,7 +238,7 @@ class _Ceiling(_Rounds):
         state["step"] = torch.where(finer, state["step"].sqrt(), state["step"])
         state["searches"] = torch.where(finer, 0, state["searches"])
         state["ceiling"] = torch.where(won | finer, state["step"] * reach, state["ceiling"])
-        self.restart(state, ended, state["success"])
+        self.restart(state, ended & known, state["success"])
         return ended & (((state["constant"] >= MOST) & ~known) | (state["step"] > LAST_STEP))
 
 
@@ -255,7 +258,7 @@ class _Freezing(_Rounds):
         state["free"] = torch.where(succeeded[:, None, None, None], left, state["free"])
         failed = ended & ~state["size"].isfinite()
         state["constant"] = torch.where(failed, 2 * state["constant"], state["constant"])
-        self.restart(state, ended, state["success"])
+        self.restart(state, ended & (state["success"] != state["images"]).flatten(1).any(1), state["success"])
         return ended & ((state["constant"] > MOST) | ~state["free"].flatten(1).any(1))
 
 
