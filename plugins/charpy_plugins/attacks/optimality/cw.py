@@ -21,6 +21,9 @@ INSIDE = 0.999999
 FASTER = 10.0
 """Where the budget cuts a descent short, its learning rate grows as the steps shrink, up to so many times."""
 
+CUT = 0.1
+"""L0: below this share of the steps, a descent goes on from where a failed one ended."""
+
 SHORTEST = 10
 """Steps of a descent at least, however small the budget."""
 
@@ -48,7 +51,7 @@ class Cw(Attack):
     L2: c is searched by bisection from `constant`, tenfold until a first success. Linf (section VI-C): the penalty is
     the excess over a ceiling, which each success lowers. L0 (VI-B): pixels that matter least are frozen at their own
     value after each success. After a failure c grows, twofold (L0) or tenfold (Linf); a descent goes on from the
-    last success, or from where the last one ended.
+    last success, or, very short ones and in Linf, from where a failed one ended.
 
     Differs from the paper: L0 freezes pixels, not values, and a share of them at once; a descent that the budget cuts
     short takes larger steps, and all of them; at the end (not L0) the boundary is looked for between the original
@@ -92,6 +95,7 @@ class _Descent:
         left = task.threat.queries - (0 if task.threat.norm is Norm.L0 else params.line_search)
         self.steps = max(1, min(params.steps, max(left // share, SHORTEST)))
         self.stalls = params.abort_early and rounds.stalls and self.steps == params.steps
+        rounds.cut = self.steps < CUT * params.steps
         self.rate = params.learning_rate * min(params.steps / self.steps, FASTER)
 
     def begin(self, sample: torch.Tensor, _: torch.Tensor) -> State:
@@ -155,6 +159,7 @@ class _Rounds:
 
     expected = 1
     stalls = True
+    cut = False
 
     def rate(self, state: State, first: float, least: float) -> torch.Tensor:
         """The learning rate of each row, `first` at most: a step is short against the distance of the boundary."""
@@ -258,7 +263,8 @@ class _Freezing(_Rounds):
         state["free"] = torch.where(succeeded[:, None, None, None], left, state["free"])
         failed = ended & ~state["size"].isfinite()
         state["constant"] = torch.where(failed, 2 * state["constant"], state["constant"])
-        self.restart(state, ended & (state["success"] != state["images"]).flatten(1).any(1), state["success"])
+        known = (state["success"] != state["images"]).flatten(1).any(1)
+        self.restart(state, ended & known if self.cut else ended, state["success"])
         return ended & ((state["constant"] > MOST) | ~state["free"].flatten(1).any(1))
 
 
