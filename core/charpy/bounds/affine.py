@@ -1,0 +1,275 @@
+"""The affine operators of a graph: what they compute, how far they spread, and their transpose.
+
+Every tensor has one leading dimension (images, boxes, or rows of a specification) before the operator's own shape.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+from typing_extensions import override
+
+Shape = tuple[int, ...]
+Tensors = Sequence[torch.Tensor]
+
+
+class Affine(ABC):
+    """y = L(x1, x2, ...) + constant, L linear."""
+
+    constant: torch.Tensor | None = None
+    """Of the shape of y, or one that broadcasts to it; None for 0."""
+
+    @abstractmethod
+    def linear(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """L of the inputs."""
+
+    @abstractmethod
+    def spread(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """|L| of the inputs: L with the absolute values of its coefficients."""
+
+    @abstractmethod
+    def transpose(self, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """L^T of rows `(M, *shape of y)`, one for each input."""
+
+    def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """y."""
+        answer = self.linear(*inputs)
+        return answer if self.constant is None else answer + self.constant
+
+    def to(self, like: torch.Tensor) -> None:
+        """Take the device and precision of `like`."""
+        for name, value in vars(self).items():
+            if isinstance(value, torch.Tensor) and value.is_floating_point():
+                setattr(self, name, value.to(like))
+
+
+@dataclass
+class Linear(Affine):
+    """W x + b over the last dimension; weight `(out, in)`."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        self.constant = self.bias
+
+    @override
+    def linear(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return inputs[0] @ self.weight.T
+
+    @override
+    def spread(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return inputs[0] @ self.weight.abs().T
+
+    @override
+    def transpose(self, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (rows @ self.weight,)
+
+
+@dataclass
+class Conv(Affine):
+    """A two-dimensional convolution; weight `(out, in / groups, h, w)`, `size` the height and width of its input."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    size: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        self.constant = None if self.bias is None else self.bias[:, None, None]
+
+    def plus(self, other: Conv, sign: int) -> Conv | None:
+        """The convolution that computes this one's answer plus `sign` times the other's; None for another geometry."""
+        mine, theirs = ((c.size, c.stride, c.padding, c.dilation, c.groups, c.weight.shape) for c in (self, other))
+        if mine != theirs:
+            return None
+        biases = [c.weight.new_zeros(len(c.weight)) if c.bias is None else c.bias for c in (self, other)]
+        weight, bias = self.weight + sign * other.weight, biases[0] + sign * biases[1]
+        return Conv(weight, bias, self.size, self.stride, self.padding, self.dilation, self.groups)
+
+    def _conv(self, images: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return functional.conv2d(images, weight, None, self.stride, self.padding, self.dilation, self.groups)
+
+    @override
+    def linear(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self._conv(inputs[0], self.weight)
+
+    @override
+    def spread(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self._conv(inputs[0], self.weight.abs())
+
+    @override
+    def transpose(self, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        missing = [
+            size - ((out - 1) * stride - 2 * pad + dilation * (kernel - 1) + 1)
+            for size, out, stride, pad, dilation, kernel in zip(
+                self.size,
+                rows.shape[-2:],
+                self.stride,
+                self.padding,
+                self.dilation,
+                self.weight.shape[-2:],
+                strict=True,
+            )
+        ]
+        back = functional.conv_transpose2d(
+            rows,
+            self.weight,
+            None,
+            self.stride,
+            self.padding,
+            (missing[0], missing[1]),
+            self.groups,
+            self.dilation,
+        )
+        return (back,)
+
+
+@dataclass
+class Scale(Affine):
+    """factor * x + shift, value by value; both broadcast over the shape of x."""
+
+    factor: torch.Tensor
+    constant: torch.Tensor | None = None
+
+    @override
+    def linear(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return inputs[0] * self.factor
+
+    @override
+    def spread(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return inputs[0] * self.factor.abs()
+
+    @override
+    def transpose(self, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (rows * self.factor,)
+
+
+@dataclass
+class Sum(Affine):
+    """x1 + x2, or x1 - x2 with sign -1; both of one shape."""
+
+    sign: int = 1
+
+    @override
+    def linear(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return inputs[0] + inputs[1] if self.sign > 0 else inputs[0] - inputs[1]
+
+    @override
+    def spread(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return inputs[0] + inputs[1]
+
+    @override
+    def transpose(self, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return rows, rows * self.sign
+
+
+class Move(Affine):
+    """An operator that only moves values: its absolute value is itself."""
+
+    @override
+    def spread(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.linear(*inputs)
+
+
+@dataclass
+class Reshape(Move):
+    """From `before` to `after`, in row-major order."""
+
+    before: Shape
+    after: Shape
+
+    @override
+    def linear(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return inputs[0].reshape(-1, *self.after)
+
+    @override
+    def transpose(self, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (rows.reshape(-1, *self.before),)
+
+
+@dataclass
+class Permute(Move):
+    """Dimensions in another order; `order` counts without the leading one."""
+
+    order: Shape
+
+    @override
+    def linear(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return inputs[0].permute(0, *(axis + 1 for axis in self.order))
+
+    @override
+    def transpose(self, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        back = sorted(range(len(self.order)), key=self.order.__getitem__)
+        return (rows.permute(0, *(axis + 1 for axis in back)),)
+
+
+@dataclass
+class Pad(Move):
+    """Zeros around the last two dimensions: left, right, top, bottom. Another value is a shift after it."""
+
+    pads: tuple[int, int, int, int]
+
+    @override
+    def linear(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return functional.pad(inputs[0], self.pads)
+
+    @override
+    def transpose(self, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (functional.pad(rows, tuple(-pad for pad in self.pads)),)
+
+
+@dataclass
+class Strided(Move):
+    """Every `step`-th value of the last two dimensions from `start` on, `count` of them; of an input of `size`."""
+
+    start: tuple[int, int]
+    step: tuple[int, int]
+    count: tuple[int, int]
+    size: tuple[int, int]
+
+    def _places(self) -> tuple[slice, slice]:
+        first, second = (
+            slice(start, start + step * (count - 1) + 1, step)
+            for start, step, count in zip(self.start, self.step, self.count, strict=True)
+        )
+        return first, second
+
+    @override
+    def linear(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return inputs[0][(..., *self._places())]
+
+    @override
+    def transpose(self, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        back = torch.zeros(*rows.shape[:-2], *self.size, dtype=rows.dtype, device=rows.device)
+        back[(..., *self._places())] = rows
+        return (back,)
+
+
+@dataclass
+class Concat(Move):
+    """Joined along `axis` (without the leading dimension), in pieces of `lengths`."""
+
+    axis: int
+    lengths: tuple[int, ...]
+
+    @override
+    def linear(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return torch.cat(tuple(inputs), dim=self.axis + 1)
+
+    @override
+    def transpose(self, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return torch.split(rows, list(self.lengths), dim=self.axis + 1)
+
+
+def size_of(shape: Shape) -> int:
+    """How many values a shape holds."""
+    return math.prod(shape)

@@ -1,0 +1,246 @@
+"""A network as a graph of affine operators and activations; the builder that both front ends (torch, ONNX) use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch.nn import functional
+
+from charpy.bounds.activations import Activation, Relu
+from charpy.bounds.affine import Affine, Concat, Conv, Linear, Pad, Permute, Reshape, Scale, Shape, Strided, Sum
+from charpy.errors import CharpyError
+
+
+class UnsupportedError(CharpyError):
+    """The network has an operator that bounds cannot be propagated through."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator: the places of its inputs in the graph, and the shape of its value without the leading dimension."""
+
+    op: Affine | Activation | None
+    inputs: tuple[int, ...]
+    shape: Shape
+
+
+@dataclass
+class Graph:
+    """Nodes in topological order; node 0 is the image `(C, H, W)`, the last one the scores `(K,)`."""
+
+    nodes: list[Node] = field(default_factory=list)
+
+    @property
+    def input_shape(self) -> Shape:
+        """`(C, H, W)`."""
+        return self.nodes[0].shape
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.nodes[-1].shape[0]
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Scores `(N, K)` of images `(N, C, H, W)`: what the bounds are bounds of."""
+        values = [images]
+        for node in self.nodes[1:]:
+            assert node.op is not None
+            values.append(node.op(*(values[place] for place in node.inputs)))
+        return values[-1]
+
+    def to(self, like: torch.Tensor) -> Graph:
+        """Take the device and precision of `like`."""
+        for node in self.nodes:
+            if isinstance(node.op, Affine):
+                node.op.to(like)
+        return self
+
+    def margins(self, label: int) -> Graph:
+        """The same network, whose answers are the score of `label` minus each other one, `(K - 1,)`."""
+        others = [other for other in range(self.num_classes) if other != label]
+        weight = torch.zeros(len(others), self.num_classes)
+        weight[:, label] = 1
+        weight[torch.arange(len(others)), torch.tensor(others)] -= 1
+        last = self.nodes[-1]
+        if isinstance(last.op, Linear):  # one linear operator: nothing is lost between the two
+            weight = weight.to(last.op.weight)
+            bias = None if last.op.bias is None else weight @ last.op.bias
+            return Graph([*self.nodes[:-1], Node(Linear(weight @ last.op.weight, bias), last.inputs, (len(others),))])
+        return Graph([*self.nodes, Node(Linear(weight), (len(self.nodes) - 1,), (len(others),))])
+
+
+class Builder:
+    """Adds operators to a graph; each method takes and returns places of nodes.
+
+    Args:
+        input_shape: `(C, H, W)` of an image.
+    """
+
+    def __init__(self, input_shape: Shape) -> None:
+        self.graph = Graph([Node(None, (), tuple(input_shape))])
+
+    def shape(self, place: int) -> Shape:
+        """Of a node's value, without the leading dimension."""
+        return self.graph.nodes[place].shape
+
+    def finish(self, place: int, where: str) -> Graph:
+        """The graph that ends at `place`, without what it does not need.
+
+        Raises:
+            UnsupportedError: its value is not one row of scores.
+        """
+        shape = self.shape(place)
+        if len(shape) != 1 or shape[0] < 2:
+            raise UnsupportedError(
+                "the network does not end in one row of scores", where=where, found=shape, expected="(K,)"
+            )
+        needed, new = {place}, {}
+        for at in range(place, -1, -1):
+            if at in needed:
+                needed.update(self.graph.nodes[at].inputs)
+        nodes: list[Node] = []
+        for at in sorted(needed | {0}):
+            node = self.graph.nodes[at]
+            new[at] = len(nodes)
+            nodes.append(Node(node.op, tuple(new[i] for i in node.inputs), node.shape))
+        return Graph(nodes)
+
+    def _add(self, op: Affine | Activation, inputs: Sequence[int]) -> int:
+        shape: Shape
+        if isinstance(op, Activation):
+            shape = self.shape(inputs[0])
+        else:
+            like = next((v for v in vars(op).values() if isinstance(v, torch.Tensor)), torch.zeros(()))
+            probe = [torch.zeros(1, *self.shape(place), dtype=like.dtype, device=like.device) for place in inputs]
+            shape = tuple(op(*probe).shape[1:])
+        self.graph.nodes.append(Node(op, tuple(inputs), shape))
+        return len(self.graph.nodes) - 1
+
+    def linear(self, x: int, weight: torch.Tensor, bias: torch.Tensor | None = None) -> int:
+        """W x + b over the last dimension."""
+        return self._add(Linear(weight, bias), (x,))
+
+    def conv(
+        self,
+        x: int,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int] = (1, 1),
+        groups: int = 1,
+    ) -> int:
+        """A convolution; padding is the same on both sides of each dimension."""
+        steps, pads, gaps = ((int(a), int(b)) for a, b in (stride, padding, dilation))
+        size = (self.shape(x)[-2], self.shape(x)[-1])
+        return self._add(Conv(weight, bias, size, steps, pads, gaps, groups), (x,))
+
+    def scale(self, x: int, factor: torch.Tensor, shift: torch.Tensor | None = None) -> int:
+        """factor * x + shift; both without a leading dimension, broadcast over the shape of x."""
+        return self._add(Scale(factor, shift), (x,))
+
+    def add(self, x: int, y: int, sign: int = 1) -> int:
+        """x + sign * y, of one shape."""
+        if self.shape(x) != self.shape(y):
+            raise UnsupportedError(
+                "a sum of two values of different shapes", found=f"{self.shape(x)} and {self.shape(y)}"
+            )
+        first, second = self.graph.nodes[x], self.graph.nodes[y]
+        if isinstance(first.op, Conv) and isinstance(second.op, Conv) and first.inputs == second.inputs:
+            joined = first.op.plus(second.op, sign)
+            if joined is not None:
+                return self._add(joined, first.inputs)
+        return self._add(Sum(sign), (x, y))
+
+    def reshape(self, x: int, shape: Sequence[int]) -> int:
+        """Row-major; nothing where the shape is the same."""
+        after = tuple(shape)
+        return x if after == self.shape(x) else self._add(Reshape(self.shape(x), after), (x,))
+
+    def permute(self, x: int, order: Sequence[int]) -> int:
+        """Dimensions in another order, counted without the leading one."""
+        return self._add(Permute(tuple(order)), (x,))
+
+    def concat(self, xs: Sequence[int], axis: int) -> int:
+        """Joined along `axis`, counted without the leading dimension."""
+        return self._add(Concat(axis, tuple(self.shape(x)[axis] for x in xs)), xs)
+
+    def pad(self, x: int, pads: Sequence[int], value: float = 0.0) -> int:
+        """Left, right, top, bottom of the last two dimensions."""
+        left, right, top, bottom = (int(pad) for pad in pads)
+        padded = self._add(Pad((left, right, top, bottom)), (x,))
+        if not value:
+            return padded
+        frame = Pad((left, right, top, bottom)).linear(torch.ones(1, *self.shape(x)))[0]
+        return self.scale(padded, torch.ones(()), value * (1 - frame))
+
+    def activation(self, x: int, function: Activation) -> int:
+        """f, value by value."""
+        return self._add(function, (x,))
+
+    def average_pool(
+        self, x: int, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int] = (0, 0)
+    ) -> int:
+        """Means over windows; the padding counts as zeros."""
+        channels, (high, wide) = self.shape(x)[0], kernel
+        weight = torch.full((channels, 1, high, wide), 1 / (high * wide))
+        return self.conv(x, weight, None, stride, padding, groups=channels)
+
+    def max_pool(self, x: int, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int] = (0, 0)) -> int:
+        """Largest values of windows, as a tree of max(a, b) = a + max(b - a, 0).
+
+        A ReLU below is put above it, where it does the same: the differences are then those of its inputs. Padding
+        needs values that are never negative, such as those of a ReLU.
+
+        Raises:
+            UnsupportedError: padding of values that may be negative.
+        """
+        below = self.graph.nodes[x]
+        rising = isinstance(below.op, Relu) and below.op.slope >= 0
+        if any(padding):
+            if not (isinstance(below.op, Relu) and below.op.slope == 0):
+                raise UnsupportedError("max pooling with padding, of values that may be negative")
+            x, rising = self.pad(x, (padding[1], padding[1], padding[0], padding[0])), False
+        if rising:
+            x = below.inputs[0]
+        size = (self.shape(x)[-2], self.shape(x)[-1])
+        count = tuple((size[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
+        step = (int(stride[0]), int(stride[1]))
+        level = [
+            self._window(x, (i, j), step, (count[0], count[1]), size, (kernel[0], kernel[1]))
+            for i in range(kernel[0])
+            for j in range(kernel[1])
+        ]
+        while len(level) > 1:
+            pairs = [self._larger(a, b) for a, b in zip(level[::2], level[1::2], strict=False)]
+            level = pairs + level[len(pairs) * 2 :]
+        return self._add(below.op, (level[0],)) if rising and below.op is not None else level[0]
+
+    def _window(
+        self,
+        x: int,
+        start: tuple[int, int],
+        step: tuple[int, int],
+        count: tuple[int, int],
+        size: tuple[int, int],
+        kernel: tuple[int, int],
+    ) -> int:
+        """Every `step`-th value from `start` on; of a convolution, one that computes only these.
+
+        Those of one window share their geometry (a kernel as large as what they see together), so that their
+        differences are convolutions, too: their bounds then know that they are of the same values.
+        """
+        below = self.graph.nodes[x]
+        if not isinstance(below.op, Conv) or below.op.dilation != (1, 1):
+            return self._add(Strided(start, step, count, size), (x,))
+        conv = below.op
+        top, left = (start[i] * conv.stride[i] for i in (0, 1))
+        bottom, right = ((kernel[i] - 1 - start[i]) * conv.stride[i] for i in (0, 1))
+        weight = functional.pad(conv.weight, (left, right, top, bottom))
+        stride = (conv.stride[0] * step[0], conv.stride[1] * step[1])
+        return self._add(Conv(weight, conv.bias, conv.size, stride, conv.padding, (1, 1), conv.groups), below.inputs)
+
+    def _larger(self, a: int, b: int) -> int:
+        return self.add(a, self.activation(self.add(b, a, -1), Relu()))
