@@ -78,6 +78,7 @@ def assess(
     battery: str = "standard",
     grid: str | None = None,
     batch_size: int | None = None,
+    certify: float = 0.0,
     out: str | Path | None = None,
     listen: Callable[[Progress], None] | None = None,
 ) -> Result:
@@ -99,6 +100,7 @@ def assess(
         battery: which attacks; `charpy plugins` lists them.
         grid: "8bit" or "none"; "none" when the images do not lie on k/255.
         batch_size: model rows in one batch; measured if not given.
+        certify: seconds for proofs under each norm, on what no attack broke; 0: none.
         out: folder for `run.charpy`, kept and resumable; a temporary one if not given.
         listen: told about progress.
 
@@ -108,7 +110,7 @@ def assess(
     dataset = data if data is not None else ArrayDataset(images, labels)
     title = name or (str(model) if isinstance(model, str | Path) else _title(model))
     threat = {"queries": queries, "battery": battery}
-    fields = {
+    fields: dict[str, Any] = {
         "name": title,
         "seed": seed,
         "data": {"kind": "arrays"},
@@ -116,6 +118,7 @@ def assess(
         "threats": [{"norm": str(norm), **levels_under(str(norm), levels, norms), **threat} for norm in norms],
         "grid": str(grid or dataset.grid),
         "batch_size": batch_size,
+        "certify": {"seconds": certify} if certify > 0 else {"certifiers": []},
     }
     spec = parse(RunSpec, fields, where="assess")
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="charpy-"))

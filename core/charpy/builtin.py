@@ -13,6 +13,7 @@ def charpy_commands() -> Mapping[str, str]:
     return {
         "assess": "charpy.cli.assess:assess",
         "attacks": "charpy.cli.attacks:attacks",
+        "certify": "charpy.cli.certify:certify",
         "describe": "charpy.cli.describe:describe",
         "export": "charpy.cli.export:export",
         "plugins": "charpy.cli.plugins:plugins",

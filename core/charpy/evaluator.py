@@ -21,6 +21,7 @@ from charpy.lock import only_writer
 from charpy.plugins import Registry
 from charpy.plugins import registry as installed
 from charpy.preflight import Preflight, preflight
+from charpy.proofs import Proofs
 from charpy.records import SampleRow
 from charpy.runfile import RunFile
 from charpy.specs import RunSpec
@@ -28,6 +29,7 @@ from charpy.subjects import (
     PlannedAttack,
     Subject,
     attacks_of,
+    certifiers_of,
     chosen_samples,
     components_of,
     identity_of,
@@ -187,6 +189,7 @@ def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequenc
         for threat, attacks in zip(spec.threats, item.attacks, strict=True):
             walk = Walk(site, run, index, item.bench, item.found.access, threat, attacks, correct, finished)
             walk.all()
+            Proofs(walk, certifiers_of(spec, registry), spec.certify.seconds, run.proofs_finished()).all()
             known = run.meta("drills", [])
             if not any((row["model"], row["norm"]) == (index, threat.norm) for row in known):
                 run.set_meta(drills=known + walk.drills(PLANTED))

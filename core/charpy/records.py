@@ -24,6 +24,26 @@ class UnitKey(NamedTuple):
     round: int = 0
 
 
+class ProofKey(NamedTuple):
+    """One call of a certifier; `first` is the first of its samples. At `th` 0: why it was not asked at all."""
+
+    model: int
+    norm: str
+    th: int
+    certifier: str
+    first: int
+
+
+@dataclass(frozen=True)
+class ProofRecord:
+    """What one call of a certifier proved: per sample, whether no image within `th` changes its class."""
+
+    key: ProofKey
+    seconds: float
+    detail: Mapping[str, Any]
+    proven: Mapping[int, bool]
+
+
 @dataclass(frozen=True)
 class SampleRow:
     """One sample as the model sees it unperturbed; `prediction` is None where the model gave no valid answer."""

@@ -12,9 +12,9 @@ from typing import Any
 
 from charpy.errors import IdentityError, RunFileError
 from charpy.outcome import Outcome
-from charpy.records import ResultRow, SampleRow, UnitKey, UnitRecord, WitnessRow
+from charpy.records import ProofKey, ProofRecord, ResultRow, SampleRow, UnitKey, UnitRecord, WitnessRow
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x43685079  # "ChPy": how a run file is told from any other SQLite file
 
 _SCHEMA = """
@@ -34,6 +34,11 @@ CREATE TABLE witnesses (unit INTEGER NOT NULL REFERENCES units, model INTEGER NO
     norm TEXT NOT NULL, th INTEGER NOT NULL, distance REAL NOT NULL, prediction INTEGER NOT NULL,
     image BLOB NOT NULL, metrics TEXT NOT NULL, PRIMARY KEY (unit, sample)) WITHOUT ROWID;
 CREATE INDEX witnesses_of_sample ON witnesses (model, norm, sample, distance);
+CREATE TABLE proofs (proof INTEGER PRIMARY KEY, model INTEGER NOT NULL, norm TEXT NOT NULL, th INTEGER NOT NULL,
+    certifier TEXT NOT NULL, first INTEGER NOT NULL, seconds REAL NOT NULL, detail TEXT NOT NULL,
+    UNIQUE (model, norm, th, certifier, first));
+CREATE TABLE proven (proof INTEGER NOT NULL REFERENCES proofs, sample INTEGER NOT NULL, holds INTEGER NOT NULL,
+    PRIMARY KEY (proof, sample)) WITHOUT ROWID;
 CREATE TABLE rejected (unit INTEGER NOT NULL REFERENCES units, sample INTEGER NOT NULL, reason TEXT NOT NULL,
     PRIMARY KEY (unit, sample)) WITHOUT ROWID;
 """
@@ -241,6 +246,33 @@ class RunFile:
                 continue
             last = (norm_, sample)
             yield WitnessRow(sample, distance, prediction, image, json.loads(metrics), norm_, th, attack, queries)
+
+    def proofs_finished(self) -> set[ProofKey]:
+        """The calls of certifiers that are done."""
+        return {ProofKey(*row) for row in self._db.execute("SELECT model, norm, th, certifier, first FROM proofs")}
+
+    def write_proof(self, record: ProofRecord) -> None:
+        """Store what one call of a certifier proved, whole or not at all."""
+        with self._transaction():
+            cursor = self._db.execute(
+                "INSERT INTO proofs (model, norm, th, certifier, first, seconds, detail) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (*record.key, record.seconds, json.dumps(record.detail, sort_keys=True)),
+            )
+            rows = [(cursor.lastrowid, sample, int(holds)) for sample, holds in record.proven.items()]
+            self._db.executemany("INSERT INTO proven VALUES (?, ?, ?)", rows)
+
+    def proof_of(self, key: ProofKey) -> dict[int, bool]:
+        """What one finished call proved, by sample."""
+        query = """
+            SELECT p.sample, p.holds FROM proven p JOIN proofs c ON c.proof = p.proof WHERE c.model = ? AND c.norm = ?
+            AND c.th = ? AND c.certifier = ? AND c.first = ?"""
+        return {sample: bool(holds) for sample, holds in self._db.execute(query, tuple(key))}
+
+    def proofs(self, model: int) -> list[ProofRecord]:
+        """Every call of a certifier about `model`, in the order they were written."""
+        query = "SELECT model, norm, th, certifier, first, seconds, detail FROM proofs WHERE model = ? ORDER BY proof"
+        rows = self._db.execute(query, (model,)).fetchall()
+        return [ProofRecord(key := ProofKey(*row[:5]), row[5], json.loads(row[6]), self.proof_of(key)) for row in rows]
 
     def original(self, sample: int) -> bytes:
         """The stored original of a sample that has a witness."""

@@ -100,6 +100,17 @@ class ModelSpec(Spec):
         return self.name or self.reference or self.kind or ""
 
 
+class CertifySpec(Spec):
+    """What is to be proven beside the attacks."""
+
+    certifiers: Literal["auto"] | tuple[ComponentSpec, ...] = Field(
+        default="auto", description="certifiers, in order; auto: those of charpy that support the model; none: ()"
+    )
+    seconds: float | None = Field(
+        default=None, ge=0, description="no proof begins later, for one model under one norm; no limit if not given"
+    )
+
+
 class RunSpec(Spec):
     """A whole run: models x threats on one dataset."""
 
@@ -113,6 +124,7 @@ class RunSpec(Spec):
     metrics: tuple[ComponentSpec, ...] = Field(
         default=(), description="computed on every witness by the judge; the five norms (0..255 scale) if not given"
     )
+    certify: CertifySpec = CertifySpec(certifiers=())
     grid: Grid = Field(default=Grid.EIGHT_BIT, description="8bit: a witness survives a PNG; none: real values")
     carry: bool = Field(
         default=True, description="a witness counts at every larger level; false: independent levels, as in the paper"

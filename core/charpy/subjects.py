@@ -12,6 +12,7 @@ import torch
 
 from charpy.errors import DataError, ModelError, unknown_name
 from charpy.interfaces.attack import Attack, Battery, Step
+from charpy.interfaces.certifier import Certifier
 from charpy.interfaces.dataset import Dataset
 from charpy.interfaces.metric import Metric
 from charpy.interfaces.model import Model
@@ -21,6 +22,9 @@ from charpy.threat import Access, Norm
 
 DEFAULT_METRICS = ("l0_pixels", "l0_features", "l1", "l2", "linf")
 """What the judge measures when a spec names no metric: the norms, on the 0..255 scale of the dual assessment."""
+
+DEFAULT_CERTIFIERS = ("few_pixels", "crown", "randomized_ablation", "randomized_smoothing")
+"""What tries to prove where a spec says `auto`."""
 
 LOCATIONS = frozenset({"path", "data_dir", "download", "weights"})
 """Parameters that say where something lies. They are no part of a run's identity: the fingerprints are."""
@@ -34,6 +38,14 @@ class Subject:
     kind: str
     open: Callable[[], Model]
     defenses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlannedProof:
+    """A certifier of a run, constructed, with its kind."""
+
+    kind: str
+    certifier: Certifier
 
 
 @dataclass(frozen=True)
@@ -134,6 +146,15 @@ def metrics_of(spec: RunSpec, registry: Registry) -> dict[str, Metric]:
     return metrics
 
 
+def certifiers_of(spec: RunSpec, registry: Registry) -> list[PlannedProof]:
+    """The certifiers of a run, in order; with `auto` those of `DEFAULT_CERTIFIERS` that are installed."""
+    wanted = spec.certify.certifiers
+    if isinstance(wanted, str):
+        installed = {entry.kind for entry in registry.entries("certifiers")}
+        wanted = tuple(ComponentSpec(kind=kind) for kind in DEFAULT_CERTIFIERS if kind in installed)
+    return [PlannedProof(item.kind, registry.create("certifiers", item.kind, item.params)) for item in wanted]
+
+
 def attacks_of(threat: ThreatSpec, access: Access, registry: Registry) -> list[PlannedAttack]:
     """The attacks of a threat against a model that gives `access`, in order.
 
@@ -204,6 +225,10 @@ def components_of(spec: RunSpec, registry: Registry) -> dict[str, str]:
     named: list[tuple[str, str]] = [("executors", spec.executor.kind), ("datasets", spec.data.kind)]
     named += [("models", model.kind) for model in spec.models if model.kind]
     named += [("defenses", defense.kind) for model in spec.models for defense in model.defenses]
+    proofs = spec.certify.certifiers
+    named += [
+        ("certifiers", kind) for kind in (DEFAULT_CERTIFIERS if isinstance(proofs, str) else [p.kind for p in proofs])
+    ]
     named += [("metrics", metric.kind) for metric in spec.metrics]
     for threat in spec.threats:
         battery: Sequence[ComponentSpec] | str = threat.battery

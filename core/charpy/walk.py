@@ -162,7 +162,7 @@ class Walk:
         title = self._title(key.th, planned)
         return compute_unit(
             key,
-            self._shard(samples),
+            self.shard_of(samples),
             planned,
             self._threat(key.th, planned),
             self.bench,
@@ -185,7 +185,7 @@ class Walk:
         for step, planned in enumerate(self.attacks):
             self.site.tell(0.0, f"{self._title(th, planned)} on planted examples")
             threat = self._threat(th, planned)
-            done = drill_attack(self._shard(chosen), planned, threat, self.bench, unbounded=step == unbounded)
+            done = drill_attack(self.shard_of(chosen), planned, threat, self.bench, unbounded=step == unbounded)
             named = {"model": self.model, "norm": self.threat.norm.value, "th": th, "step": step}
             rows.append({**named, "attack": planned.name, "access": planned.attack.access.name, **asdict(done)})
         return rows
@@ -193,7 +193,8 @@ class Walk:
     def _title(self, th: int, planned: PlannedAttack) -> str:
         return f"{self.site.spec.models[self.model].title}  {self.threat.norm} th={th}  {planned.name}"
 
-    def _shard(self, samples: list[int]) -> Shard:
+    def shard_of(self, samples: list[int]) -> Shard:
+        """The images of these samples of the run, with their labels and ids."""
         piece = self.site.read(samples)
         return Shard(samples, as_images(piece.images), piece.labels, piece.ids)
 

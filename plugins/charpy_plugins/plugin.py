@@ -46,6 +46,18 @@ def charpy_metrics() -> Mapping[str, str]:
 
 
 @hookimpl
+def charpy_defenses() -> Mapping[str, str]:
+    """Defences, one a file."""
+    return _one_a_file("defenses", "[a-z]*.py")
+
+
+@hookimpl
+def charpy_certifiers() -> Mapping[str, str]:
+    """Certifiers, one a file."""
+    return _one_a_file("certifiers", "[a-z]*.py")
+
+
+@hookimpl
 def charpy_datasets() -> Mapping[str, str]:
     """Data sets: embedded, from a data folder, or the user's own."""
     return {
@@ -64,11 +76,12 @@ def charpy_executors() -> Mapping[str, str]:
     return {"inline": "charpy_plugins.executors.inline:Inline"}
 
 
-def _one_a_file(folder: str) -> Mapping[str, str]:
-    """kind -> import string of `folder/FAMILY/KIND.py`, whose class is the kind in CamelCase: `fab_t.py`, `FabT`."""
-    files = sorted((Path(__file__).parent / folder).glob("*/[a-z]*.py"))
+def _one_a_file(folder: str, files: str = "*/[a-z]*.py") -> Mapping[str, str]:
+    """kind -> import string of each of the `files` in a folder: `fab_t.py` holds `FabT`, the kind in CamelCase."""
+    here = Path(__file__).parent
     return {
-        file.stem: f"charpy_plugins.{folder}.{file.parent.name}.{file.stem}:"
+        file.stem: ".".join(("charpy_plugins", *file.relative_to(here).with_suffix("").parts))
+        + ":"
         + "".join(part.capitalize() for part in file.stem.split("_"))
-        for file in files
+        for file in sorted((here / folder).glob(files))
     }

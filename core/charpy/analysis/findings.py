@@ -101,8 +101,15 @@ def read_findings(run: RunFile, model: int, spec: RunSpec, population: Populatio
     return found
 
 
-def evidence_of(run: RunFile, model: int, found: NormFindings, population: Population) -> Evidence:
-    """The arrays that `outcomes_of` needs, without certificates."""
+def evidence_of(
+    run: RunFile,
+    model: int,
+    found: NormFindings,
+    population: Population,
+    proven: Ints | None = None,
+    binding: Ints | None = None,
+) -> Evidence:
+    """The arrays that `outcomes_of` needs; `proven` and `binding` `(S,)`: see `Evidence`."""
     witnesses = run.witness_distances(model, found.threat.norm)
     return Evidence(
         valid=population.valid,
@@ -114,6 +121,8 @@ def evidence_of(run: RunFile, model: int, found: NormFindings, population: Popul
         ),
         invalid=_columns(found.invalid),
         attacked=_columns(found.attacked),
+        proven=proven,
+        binding=binding,
     )
 
 

@@ -32,7 +32,8 @@ class Evidence:
     Attributes:
         valid: bool `(S,)`, False where the model gave no valid answer to the unperturbed image.
         correct: bool `(S,)`, True where that answer was right.
-        proven: bool `(S, L)` from certificates, or None.
+        proven: int64 `(S,)`, the largest level that is proven of each sample, 0 for none; None without certifiers.
+        binding: the same, by proofs that a witness inside contradicts; as `proven` where it is None.
     """
 
     valid: Bools
@@ -40,7 +41,8 @@ class Evidence:
     witnesses: tuple[Ints, Ints, Floats]
     invalid: tuple[Ints, Ints]
     attacked: tuple[Ints, Ints]
-    proven: Bools | None = None
+    proven: Ints | None = None
+    binding: Ints | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Outcomes:
         levels: th, ascending.
         matrix: uint8 `(S, L)` of `CODES`.
         unattacked: bool `(S, L)`: counted as invalid because nothing was ever tried on the sample at that level.
-        contradicted: bool `(S, L)`: certified although a witness is at most that far away.
+        contradicted: bool `(S, L)`: broken there by a witness that lies inside a ball that is certified.
     """
 
     norm: str
@@ -111,7 +113,10 @@ def outcomes_of(
     broken = reach if carry or search else _searched_at(th, evidence)
     invalid = _first_invalid(evidence, search)[:, None] <= th
     covered = _covered(th, evidence, carry, search)
-    proven = np.zeros_like(reach) if evidence.proven is None else _nested(evidence.proven)
+    level = np.zeros(len(evidence.valid), np.int64) if evidence.proven is None else evidence.proven
+    binding = level if evidence.binding is None else evidence.binding
+    proven = level[:, None] >= th
+    contradicted = (binding >= np.ceil(_nearest(evidence) - DISTANCE_TOLERANCE))[:, None]
 
     matrix = np.full(reach.shape, CODES[Outcome.HELD], np.uint8)
     matrix[~covered] = CODES[Outcome.INVALID]
@@ -123,7 +128,7 @@ def outcomes_of(
 
     judged = (evidence.valid & evidence.correct)[:, None]
     unattacked = judged & ~covered & ~proven & ~invalid & ~broken
-    return Outcomes(norm, tuple(levels), matrix, unattacked, judged & proven & reach)
+    return Outcomes(norm, tuple(levels), matrix, unattacked, judged & contradicted & reach)
 
 
 def smallest_levels(evidence: Evidence) -> Floats:
@@ -171,9 +176,3 @@ def _marked(th: Ints, samples: int, position: Ints, level: Ints) -> Bools:
     known = np.isin(level, th)
     marked[position[known], np.searchsorted(th, level[known])] = True
     return marked
-
-
-def _nested(proven: Bools) -> Bools:
-    """A certificate at a level holds at every smaller one."""
-    nested: Bools = np.logical_or.accumulate(proven[:, ::-1], axis=1)[:, ::-1]
-    return nested

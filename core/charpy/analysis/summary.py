@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,9 @@ from charpy.analysis.indicators import indicator_parts
 from charpy.analysis.intervals import share
 from charpy.analysis.levels import safe_parts, threat_parts
 from charpy.analysis.minimal import minimal_part
-from charpy.analysis.outcomes import Bools, Evidence, Outcomes, outcomes_of
+from charpy.analysis.outcomes import Evidence, Ints, Outcomes, outcomes_of
 from charpy.analysis.per_class import class_parts
+from charpy.analysis.proofs import bracket_parts, proof_parts, proven_levels
 from charpy.analysis.trials import Trial, read_trials
 from charpy.analysis.verdict import Status, status_of, verdict
 from charpy.checks import largest_level
@@ -39,8 +40,8 @@ from charpy.runfile import RunFile
 from charpy.specs import RunSpec, parse
 from charpy.threat import DUAL, Norm
 
-Certificates = Mapping[tuple[int, str], Bools]
-"""(model index, norm) -> bool `(S, L)`: which samples are proven at which of the norm's levels in the report."""
+Certificates = Mapping[tuple[int, str], Ints]
+"""(model index, norm) -> int64 `(S,)`: the largest level that is proven of each sample, 0 for none."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class RunSummary:
 
         Args:
             run: its meta must hold `dataset` and `models` (see `Assessment`).
-            proven: certificates, where there are any.
+            proven: certificates, instead of those in the run file.
 
         Raises:
             RunFileError: the run stopped before it had recorded its data and models.
@@ -70,7 +71,7 @@ class RunSummary:
                 hint="run the same command again, it goes on from here",
             )
         models = range(len(run.meta("models")))
-        return cls(spec.name, tuple(_assess(run, model, spec, proven or {}) for model in models), run)
+        return cls(spec.name, tuple(_assess(run, model, spec, proven) for model in models), run)
 
     def gallery(self, model: int, norm: str, limit: int) -> list[GalleryItem]:
         """At most `limit` witnesses of model number `model` under `norm`, spread over levels and classes.
@@ -88,11 +89,20 @@ class RunSummary:
         return read_gallery(self.run, model, norm, limit, levels=levels, dataset=dataset, grid=spec.grid)
 
 
-def _assess(run: RunFile, model: int, spec: RunSpec, proven: Certificates) -> Assessment:
+def _assess(run: RunFile, model: int, spec: RunSpec, given: Certificates | None) -> Assessment:
     population = Population.of(run.samples(model))
     found = read_findings(run, model, spec, population)
-    evidence = {norm: evidence_of(run, model, found[norm], population) for norm in found}
-    outcomes = {norm: _outcomes(found[norm], evidence[norm], proven.get((model, norm))) for norm in found}
+    rows, proofs = run.samples(model), run.proofs(model)
+    levels = proven_levels(proofs, population) if given is None else {n: p for (m, n), p in given.items() if m == model}
+    binding = proven_levels(proofs, population, binding=True) if given is None else levels
+    evidence = {
+        norm: evidence_of(run, model, part, population, levels.get(norm), binding.get(norm))
+        for norm, part in found.items()
+    }
+    outcomes = {
+        norm: outcomes_of(norm, found[norm].levels, evidence[norm], carry=found[norm].carry, search=found[norm].search)
+        for norm in found
+    }
     samples, correct = len(population.labels), int(population.correct.sum())
     finished = bool(run.meta("finished", False))
     reasons = _invalid_reasons(population, found, outcomes, finished)
@@ -128,6 +138,8 @@ def _assess(run: RunFile, model: int, spec: RunSpec, proven: Certificates) -> As
             part for of_norm in shown.values() for part in class_parts(of_norm, population.labels, dataset.class_names)
         ),
         minimal=tuple(minimal_part(outcomes[norm], evidence[norm]) for norm in found if found[norm].search),
+        proofs=proof_parts(proofs),
+        brackets=bracket_parts(evidence, threats, rows),
         rejected=rejected_parts(run.rejected(model)),
         indicators=indicators,
         drills=drills,
@@ -136,16 +148,6 @@ def _assess(run: RunFile, model: int, spec: RunSpec, proven: Certificates) -> As
         plugins=run.meta("plugins", {}),
         environment=run.meta("environment", {}),
     )
-
-
-def _outcomes(found: NormFindings, evidence: Evidence, proven: Bools | None) -> Outcomes:
-    """Outcomes at `found.levels`; `proven` `(S, L)` is about the levels in the report."""
-    if proven is not None:
-        # A certificate covers smaller levels too: each takes that of the next one in the report.
-        column = np.searchsorted(found.shown, found.levels)
-        beyond = np.zeros((len(proven), 1), np.bool_)
-        evidence = replace(evidence, proven=np.concatenate([proven, beyond], axis=1)[:, column])
-    return outcomes_of(found.threat.norm, found.levels, evidence, carry=found.carry, search=found.search)
 
 
 def _area(outcomes: Outcomes, found: NormFindings, evidence: Evidence, correct: int) -> AucPart | None:

@@ -53,10 +53,10 @@ class Relu(Activation):
         negative, positive = low.clamp_max(0), high.clamp_min(0)
         chord = (positive - self.slope * negative) / (positive - negative).clamp_min(1e-30)
         crossing = (low < 0) & (high > 0)
-        side = torch.where((high > 0) & (high >= -low), 1.0, self.slope).to(low)
-        side = torch.where(crossing, side, torch.where(high <= 0, self.slope, 1.0).to(low))
+        flat, steep = torch.full_like(low, self.slope), torch.ones_like(low)
+        side = torch.where(torch.where(crossing, high >= -low, high > 0), steep, flat)
         above = torch.where(crossing, chord, side)
-        shift = torch.where(crossing, (self.slope - chord) * negative, 0.0)
+        shift = torch.where(crossing, (self.slope - chord) * negative, torch.zeros_like(low))
         return Lines(side, torch.zeros_like(side), above, shift)
 
     @override

@@ -13,21 +13,26 @@ import torch
 
 from charpy.bounds.activations import Activation
 from charpy.bounds.graph import Graph
-from charpy.bounds.regions import FewValues
+from charpy.bounds.regions import Narrow
 
 Functions = torch.Tensor
-"""`(B, 1 + d, *shape)`: the value at the middle of the box, and the change towards each free value's upper end."""
+"""`(B, 1 + d, *shape)`: the value at the region's base, and the slope along each of its free values."""
 
 
-def forward_bounds(graph: Graph, region: FewValues) -> tuple[torch.Tensor, torch.Tensor]:
-    """Lower and upper bounds `(B, K)` of the graph's answers over B boxes."""
+def forward_bounds(graph: Graph, region: Narrow) -> tuple[torch.Tensor, torch.Tensor]:
+    """Lower and upper bounds `(B, K)` of the graph's answers over B sets."""
+    return _ends(region, *forward_functions(graph, region))
+
+
+def forward_functions(graph: Graph, region: Narrow) -> tuple[Functions, Functions | None]:
+    """The mean of the linear functions below and above each answer, and half their distance (None: 0)."""
     means: list[Functions] = []
     halves: list[Functions | None] = []
     for node in graph.nodes:
         if node.op is None:
             mean, half = _input(region), None
         elif isinstance(node.op, Activation):
-            mean, half = _activate(node.op, means[node.inputs[0]], halves[node.inputs[0]])
+            mean, half = _activate(node.op, region, means[node.inputs[0]], halves[node.inputs[0]])
         else:
             inputs = [means[place] for place in node.inputs]
             mean = _each(node.op.linear, inputs)
@@ -40,7 +45,7 @@ def forward_bounds(graph: Graph, region: FewValues) -> tuple[torch.Tensor, torch
                 half = _each(node.op.spread, known)
         means.append(mean)
         halves.append(half)
-    return _ends(means[-1], halves[-1])
+    return means[-1], halves[-1]
 
 
 def _each(operator: Callable[..., torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -49,27 +54,25 @@ def _each(operator: Callable[..., torch.Tensor], inputs: Sequence[torch.Tensor])
     return answer.view(rows, functions, *answer.shape[1:])
 
 
-def _input(region: FewValues) -> Functions:
-    half = (region.high - region.low) / 2
+def _input(region: Narrow) -> Functions:
     rows, free = region.places.shape
-    steps = torch.zeros(rows, free, region.images[0].numel(), dtype=half.dtype, device=half.device)
-    steps.scatter_(2, region.places[:, :, None], half[:, :, None])
-    middle = region.at(region.low + half)
-    return torch.cat([middle[:, None], steps.view(rows, free, *region.images.shape[1:])], 1)
+    base = region.base
+    slopes = torch.zeros(rows, free, base[0].numel(), dtype=base.dtype, device=base.device)
+    slopes.scatter_(2, region.places[:, :, None], 1.0)
+    return torch.cat([base[:, None], slopes.view(rows, free, *base.shape[1:])], 1)
 
 
-def _ends(mean: Functions, half: Functions | None) -> tuple[torch.Tensor, torch.Tensor]:
+def _ends(region: Narrow, mean: Functions, half: Functions | None) -> tuple[torch.Tensor, torch.Tensor]:
     """The interval of each value."""
-    if half is None:
-        reach = mean[:, 1:].abs().sum(1)
-        return mean[:, 0] - reach, mean[:, 0] + reach
-    low, high = mean - half, mean + half
-    return low[:, 0] - low[:, 1:].abs().sum(1), high[:, 0] + high[:, 1:].abs().sum(1)
+    low, high = (mean, mean) if half is None else (mean - half, mean + half)
+    return low[:, 0] + region.least(low[:, 1:]), high[:, 0] - region.least(-high[:, 1:])
 
 
-def _activate(function: Activation, mean: Functions, half: Functions | None) -> tuple[Functions, Functions | None]:
+def _activate(
+    function: Activation, region: Narrow, mean: Functions, half: Functions | None
+) -> tuple[Functions, Functions | None]:
     """Lines through the two functions: their slopes are never negative."""
-    low, high = _ends(mean, half)
+    low, high = _ends(region, mean, half)
     lines = function.lines(low, high)
     under, over = (mean, mean) if half is None else (mean - half, mean + half)
     below, above = lines.below[:, None] * under, lines.above[:, None] * over

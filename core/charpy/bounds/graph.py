@@ -57,6 +57,14 @@ class Graph:
                 node.op.to(like)
         return self
 
+    def below(self, place: int) -> list[int]:
+        """The places whose values the value at `place` is made of, and its own, in order."""
+        needed = {place}
+        for at in range(place, -1, -1):
+            if at in needed:
+                needed.update(self.nodes[at].inputs)
+        return sorted(needed)
+
     def margins(self, label: int) -> Graph:
         """The same network, whose answers are the score of `label` minus each other one, `(K - 1,)`."""
         others = [other for other in range(self.num_classes) if other != label]
@@ -96,12 +104,9 @@ class Builder:
             raise UnsupportedError(
                 "the network does not end in one row of scores", where=where, found=shape, expected="(K,)"
             )
-        needed, new = {place}, {}
-        for at in range(place, -1, -1):
-            if at in needed:
-                needed.update(self.graph.nodes[at].inputs)
+        new: dict[int, int] = {}
         nodes: list[Node] = []
-        for at in sorted(needed | {0}):
+        for at in self.graph.below(place):
             node = self.graph.nodes[at]
             new[at] = len(nodes)
             nodes.append(Node(node.op, tuple(new[i] for i in node.inputs), node.shape))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from charpy.cli.publish import folder_name
 from charpy.cli.references import data_of, levels_of, norms_of
 from charpy.errors import SpecError
 from charpy.plugins import registry
+
+if TYPE_CHECKING:
+    from charpy.specs import RunSpec
 
 DEFAULT_SAMPLES = 100
 """A first answer in a minute or so, at about +-10 points; a figure to publish wants 1,000 or all."""
@@ -30,6 +33,7 @@ def assess(
     grid: Literal["8bit", "none"] = "8bit",
     batch_size: int | None = None,
     minimal: bool = False,
+    certify: float = 60.0,
     name: str | None = None,
 ) -> int:
     """Break one model under L0 and Linf side by side, and write the dual report.
@@ -53,10 +57,35 @@ def assess(
         grid: 8bit: every adversarial image survives a PNG. none: real values.
         batch_size: model rows in one batch; measured if not given. It never changes a result.
         minimal: search each sample's smallest level over the whole range, instead of fixed levels.
+        certify: seconds for proofs under each norm, on what no attack broke; 0: none. `charpy certify` sets no limit.
         name: title of the report and name of the model in it. Default: MODEL.
     """
     from charpy.cli.execute import execute
-    from charpy.specs import RunSpec, levels_under, parse
+
+    document = document_of(
+        model, data, samples, levels, norms, queries, seed, data_dir, battery, grid, batch_size, minimal, name
+    )
+    proofs: dict[str, Any] = {"seconds": certify} if certify > 0 else {"certifiers": []}
+    return execute(_parsed({**document, "certify": proofs}), out if out is not None else _default_folder(model, data))
+
+
+def document_of(
+    model: str,
+    data: str,
+    samples: int | Literal["all"] | None,
+    levels: str | None,
+    norms: str,
+    queries: int,
+    seed: int,
+    data_dir: Path | None,
+    battery: str,
+    grid: Literal["8bit", "none"],
+    batch_size: int | None,
+    minimal: bool,
+    name: str | None,
+) -> dict[str, Any]:
+    """The spec that the options of `assess` and `certify` stand for, without what is to be proven."""
+    from charpy.specs import levels_under
 
     for option, value in (("--name", name), ("--battery", battery)):
         if value == "":
@@ -64,7 +93,7 @@ def assess(
     where_data = data_of(data, data_dir, registry())
     chosen = norms_of(norms)
     wanted = "minimal" if minimal else levels_of(levels)
-    document: dict[str, Any] = {
+    return {
         "name": name or f"{model} on {data}",
         "seed": seed,
         "data": {**where_data, "samples": _how_many(samples, where_data)},
@@ -76,8 +105,12 @@ def assess(
         "grid": grid,
         "batch_size": batch_size,
     }
-    spec = parse(RunSpec, document, where="charpy assess")
-    return execute(spec, out if out is not None else _default_folder(model, data))
+
+
+def _parsed(document: dict[str, Any]) -> RunSpec:
+    from charpy.specs import RunSpec, parse
+
+    return parse(RunSpec, document, where="charpy assess")
 
 
 def _how_many(samples: int | Literal["all"] | None, data: dict[str, Any]) -> int | None:

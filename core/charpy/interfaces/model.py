@@ -15,6 +15,8 @@ from charpy.threat import Access
 if TYPE_CHECKING:
     import torch
 
+    from charpy.bounds.graph import Graph
+
     Forward = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -75,6 +77,14 @@ class Model(Component, ABC):
     def differentiable(self) -> Mapping[str, Callable[[], Forward]]:
         """Other differentiable ways to compute `predict`, as name -> builder; as `forwards`, for gradients."""
         return {}
+
+    def graph(self) -> Graph | None:
+        """The network as a graph that bounds can be propagated through, ending in logits; None where it shows none.
+
+        Raises:
+            UnsupportedError: there is a network, but an operator of it is not supported; it is named.
+        """
+        return None
 
     def export(self, path: Path) -> Mapping[str, object]:
         """Write the model as an ONNX file to `path`; returns what is worth telling about it (opset, differences).

@@ -114,7 +114,17 @@ def _caption(assessment: Assessment) -> str:
     text = "robust accuracy: proven..not broken, of all samples; [95 % interval]"
     if assessment.status != "valid" or assessment.status_reason:
         text = f"{assessment.status.upper()}: {visible(assessment.status_reason)}\n{text}"
-    return "\n".join([text, *_doubts(assessment)])
+    return "\n".join([text, *_doubts(assessment), *_brackets(assessment)])
+
+
+def _brackets(assessment: Assessment) -> list[str]:
+    """Under each norm, the last level at which anything is proven, or the first: in words."""
+    lines = []
+    for part in assessment.brackets:
+        threats = [threat for threat in assessment.threats if threat.norm == part.norm]
+        some = [said for said, threat in zip(part.sentences, threats, strict=True) if threat.proven]
+        lines += [f"{short(part.norm)}: {said}" for said in some or part.sentences[:1]]
+    return lines
 
 
 def _doubts(assessment: Assessment) -> list[str]:

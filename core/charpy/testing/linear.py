@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
+from charpy.bounds.graph import Builder, Graph
 from charpy.interfaces.model import Model, Output
 from charpy.threat import Access, Norm
 
@@ -45,6 +46,13 @@ class LinearModel(Model):
     def fingerprint(self) -> Mapping[str, str]:
         """The weights themselves."""
         return {"weight": str(self.weight.flatten().tolist()), "bias": str(self.bias)}
+
+    def graph(self) -> Graph | None:
+        """One linear layer; None where only labels are given."""
+        if self.output is Output.LABELS:
+            return None
+        weight = torch.stack([torch.zeros_like(self.weight), self.weight]).flatten(1)
+        return _one_layer(self.weight.shape, weight, torch.tensor([0.0, self.bias]))
 
     def pixel_gains(self, images: torch.Tensor) -> torch.Tensor:
         """`(N, H * W)`: how far one free pixel in [0, 1]^C can push `w . x + b` towards the other class."""
@@ -90,6 +98,12 @@ class LinearClassifier(Model):
         """The weights themselves."""
         return {"weight": str(self.weight.flatten().tolist()), "bias": str(self.bias.tolist())}
 
+    def graph(self) -> Graph | None:
+        """One linear layer; None where only labels are given."""
+        if self.output is Output.LABELS:
+            return None
+        return _one_layer(self.weight.shape[1:], self.weight.flatten(1), self.bias)
+
     def smallest(
         self, norm: Norm, images: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -108,6 +122,11 @@ class LinearClassifier(Model):
                 need = (value.gather(1, labels[:, None])[:, 0] - value[:, other])[wanted]
                 found[wanted, other] = smallest_push(norm, images[wanted], push, need).float()
         return found.amin(1)
+
+
+def _one_layer(shape: Sequence[int], weight: torch.Tensor, bias: torch.Tensor) -> Graph:
+    builder = Builder(tuple(shape))
+    return builder.finish(builder.linear(builder.reshape(0, (weight.shape[1],)), weight, bias), "LinearClassifier")
 
 
 def smallest_push(norm: Norm, images: torch.Tensor, push: torch.Tensor, need: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import torch
 from pydantic import field_validator
 
+from charpy.bounds.graph import UnsupportedError
 from charpy.errors import ModelError
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
@@ -22,6 +23,7 @@ from charpy_plugins.wrappers.onnx_output import answer_of, choose_output, kind_o
 from charpy_plugins.wrappers.onnx_session import Port, Session
 
 if TYPE_CHECKING:
+    from charpy.bounds.graph import Graph
     from charpy.interfaces.model import Forward
 
 
@@ -95,6 +97,7 @@ class OnnxModel(Model):
         self.access = Access.LABELS if self.output is Output.LABELS else Access.SCORES
         self.num_classes = num_classes_of(self._answer, self.output)
         self.input_shape = self._form.image_shape
+        self._seen_shape = self.input_shape
         self._fingerprint = {**inspected.fingerprint, **_reading(params), **_version()}
 
     @classmethod
@@ -121,6 +124,7 @@ class OnnxModel(Model):
 
     def predict(self, images: torch.Tensor) -> torch.Tensor:
         """float32 `(N, K)` scores or int64 `(N,)` labels of float32 `(N, C, H, W)` images in [0, 1]; no gradients."""
+        self._seen_shape = (images.shape[1], images.shape[2], images.shape[3])
         feed = self._form.feed(images.detach().to(self.device))
         return answer_of(self._run(self._session, feed, self.batch), self.output)
 
@@ -131,6 +135,29 @@ class OnnxModel(Model):
     def forwards(self) -> Mapping[str, Callable[[], Forward]]:
         """For a graph with a fixed batch size: the same graph with the batch axis free. `predict` is fast otherwise."""
         return {"onnxruntime, batch axis freed": self._freed} if self.batch is not None else {}
+
+    def graph(self) -> Graph | None:
+        """The file's graph behind what is done to the images, without a last Softmax.
+
+        None where the file leaves the shape of its images open and none have been seen yet.
+
+        Raises:
+            UnsupportedError: it answers with labels, takes whole numbers, or has an operator that is not supported.
+        """
+        from charpy.bounds.from_onnx import graph_of_onnx
+
+        if self.output is Output.LABELS:
+            raise UnsupportedError(
+                "the model answers with labels, not with scores",
+                where=self.params.path,
+                found=str(self._answer),
+                hint="set output_name or output_index to an output with scores, or export the model without ArgMax",
+            )
+        shape, path = self.input_shape or self._seen_shape, self.params.path
+        if shape is None:
+            return None
+        graph = graph_of_onnx(self._proto, shape, output=self._answer.name, prepare=self._form.add_to, where=path)
+        return graph.to(torch.zeros((), device=self.device))
 
     def _freed(self) -> Forward:
         batch = self.batch

@@ -8,6 +8,7 @@ from math import prod
 
 import torch
 
+from charpy.bounds.graph import Builder, UnsupportedError
 from charpy.errors import ModelError, SpecError
 from charpy_plugins.wrappers.onnx_session import DTYPES, Port
 
@@ -73,6 +74,32 @@ class InputForm:
             batch = batch.reshape(len(images), *(-1 if size is None else size for size in self.port.shape[1:]))
         dtype, _ = DTYPES[self.port.type]
         return batch.to(dtype) if dtype.is_floating_point else batch.round().clamp(low, high).to(dtype)
+
+    def add_to(self, builder: Builder) -> int:
+        """What `feed` does as operators of a graph of images; returns the place of the graph's input.
+
+        Raises:
+            UnsupportedError: the input is whole numbers, to which pixel values are rounded.
+        """
+        shape = builder.shape(0)
+        self._check(torch.empty(1, *shape))
+        if not DTYPES[self.port.type][0].is_floating_point:
+            raise UnsupportedError("no bounds through the rounding to whole numbers", where=str(self.port))
+        low, high = self.range
+        none = torch.zeros((), dtype=torch.float64)
+        mean = _per_channel(self.mean, none) if self.mean else none
+        std = _per_channel(self.std, none) if self.std else none + 1
+        factor, shift = (high - low) / std, (low - mean) / std
+        place = 0
+        if bool((factor != 1).any()) or bool((shift != 0).any()):
+            place = builder.scale(place, factor.float(), shift.float())
+        if self.layout in (Layout.NHWC, Layout.FLAT_HWC):
+            place = builder.permute(place, (1, 2, 0))
+        if self.layout in (Layout.FLAT_CHW, Layout.FLAT_HWC):
+            sizes = self.port.shape[1:]
+            free = prod(shape) // prod(size for size in sizes if size is not None)
+            place = builder.reshape(place, [free if size is None else size for size in sizes])
+        return place
 
     def _check(self, images: torch.Tensor) -> None:
         channels, found = images.shape[1], tuple(images.shape[1:])

@@ -22,6 +22,7 @@ from charpy_plugins.wrappers.devices import pick_device
 from charpy_plugins.wrappers.weights import load_weights
 
 if TYPE_CHECKING:
+    from charpy.bounds.graph import Graph
     from charpy.interfaces.model import Forward
 
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".pt", ".pth", ".th", ".bin", ".ckpt", ".model"})
@@ -168,6 +169,15 @@ class TorchModel(Model):
     def differentiable(self) -> Mapping[str, Callable[[], Forward]]:
         """The module with its memory in channels-last order."""
         return {"torch channels-last": self._channels_last}
+
+    def graph(self) -> Graph | None:
+        """The module's trace; None where it answers with labels or does not know the shape of its images."""
+        from charpy.bounds.from_torch import graph_of_module
+
+        shape = self.input_shape or self._seen_shape
+        if shape is None or self.output is Output.LABELS:
+            return None
+        return graph_of_module(self.module, shape).to(torch.zeros((), device=self.device))
 
     def export(self, path: Path) -> Mapping[str, object]:
         """Write the module as ONNX, checked against its own answers; returns exporter, opset and differences."""

@@ -165,11 +165,11 @@ def test_a_run_that_stopped_after_its_last_unit_is_valid_but_says_so(synthetic: 
 
 
 def test_certificates_raise_the_lower_edge_and_can_be_contradicted(synthetic: ModuleType, tmp_path: Path) -> None:
-    proven = np.zeros((8, 4), bool)
-    proven[[6, 7], 1] = True
+    proven = np.zeros(8, np.int64)
+    proven[[6, 7]] = 3
     with synthetic.build(tmp_path / "run.charpy", [synthetic.FRAIL]) as run:
         proved = RunSummary.of(run, {(0, "l0"): proven}).assessments[0]
-        proven[4, 2] = True
+        proven[4] = 5
         unsound = RunSummary.of(run, {(0, "l0"): proven}).assessments[0]
     assert counts(proved, "l0")[:3] == [(1, 1, 1, 4, 2, 0), (3, 1, 3, 2, 2, 0), (5, 1, 3, 4, 0, 0)]
     assert proved.threats[0].robust_accuracy.proven == 2 / 8
@@ -237,8 +237,8 @@ def test_only_l0_and_linf_are_held_against_each_other(synthetic: ModuleType, tmp
 def test_a_search_under_l2_over_every_level_of_the_image(synthetic: ModuleType, tmp_path: Path) -> None:
     finds = [synthetic.Find("l2", 2, 64, 40.3), synthetic.Find("l2", 3, 8, 8.0), synthetic.Find("l2", 4, 2, 1.5)]
     plan = synthetic.Plan("deep", finds=finds)
-    proven = np.zeros((8, 4), bool)
-    proven[5, 2] = True  # sample 5, at th = 128 and therefore below
+    proven = np.zeros(8, np.int64)
+    proven[5] = 128
     with synthetic.build(tmp_path / "run.charpy", [plan], levels={"l2": "minimal"}) as run:
         deep = RunSummary.of(run).assessments[0]
         certified = RunSummary.of(run, {(0, "l2"): proven}).assessments[0]

@@ -199,8 +199,8 @@ def test_a_search_for_the_smallest_level_has_its_own_figures(synthetic: ModuleTy
 
 
 def test_the_proven_edge_is_shown_where_there_is_one(synthetic: ModuleType, tmp_path: Path) -> None:
-    proven = np.zeros((8, 4), bool)
-    proven[[1, 5, 6, 7], 3] = True
+    proven = np.zeros(8, np.int64)
+    proven[[1, 5, 6, 7]] = 10
     plan = synthetic.Plan("half", finds=[synthetic.Find("l0", 2, 1, 1)])
     with synthetic.build(tmp_path / "run.charpy", [plan]) as run:
         with_proof = check(render(RunSummary.of(run, {(0, "l0"): proven})))

@@ -1,0 +1,1 @@
+"""Built-in certifiers, one algorithm a file."""

@@ -1,0 +1,1 @@
+"""Built-in defences, one algorithm a file."""
