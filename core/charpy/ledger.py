@@ -6,8 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
-from charpy.pixels import distances
-from charpy.threat import ThreatModel
+from charpy.errors import BudgetError, PluginError
+from charpy.pixels import as_images, distances, snap
+from charpy.threat import Grid, ThreatModel
+
+PATIENCE = 1000
+"""Calls in a row that may be refused whole before the attack is stopped."""
 
 TRACE = 24
 """Doublings of a sample's rows that its trace covers."""
@@ -24,7 +28,7 @@ class Candidates:
         queries_to_success: int64 `(N,)`, the row that was the first witness candidate; -1 where there is none.
         invalid: bool `(N,)`, samples for which the model answered NaN or infinity.
         gradients: int64 `(N,)`, gradient rows answered while the sample still stood.
-        vanished: int64 `(N,)`, those of them whose gradient was zero or not finite in every value.
+        vanished: int64 `(N,)`, those of them whose gradient was zero in every value, or not finite in one.
         trace: float32 `(N, TRACE)`, the least margin seen up to fewer than 2^(k+1) rows; NaN where there is none.
     """
 
@@ -58,12 +62,49 @@ class Ledger:
         self._gradients, self._vanished = torch.zeros_like(self.queries), torch.zeros_like(self.queries)
         self._margin = torch.full((count,), torch.inf, device=device)
         self._trace = torch.full((count, TRACE), torch.nan, device=device)
+        self._refused_in_a_row = 0
 
     @property
     def active(self) -> torch.Tensor:
         """bool `(N,)`: samples that are worth another query (not done, not out of budget)."""
         done = self.invalid if self.minimise else self.invalid | (self.success >= 0)
         return ~done & (self.queries < self.threat.queries)
+
+    def admit(
+        self, candidates: torch.Tensor, owner: torch.Tensor, left: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The rows `(A, C, H, W)` that may be asked, as they can be stored, and their positions `(A,)`.
+
+        Args:
+            candidates: `(M, C, H, W)`, float images or uint8 pixels.
+            owner: int64 `(M,)`, the sample that each row belongs to.
+            left: int64 `(N,)`, how many rows of each sample may be asked; the first ones are.
+
+        Raises:
+            PluginError: rows of another shape than the originals'.
+            BudgetError: the attack goes on asking although nothing is left.
+        """
+        if candidates.shape[1:] != self.originals.shape[1:] or owner.shape != candidates.shape[:1]:
+            raise PluginError(
+                "the attack asked about rows of the wrong shape",
+                found=f"candidates {tuple(candidates.shape)}, owner {tuple(owner.shape)}",
+                expected=f"(M, {', '.join(map(str, self.originals.shape[1:]))}) and (M,)",
+            )
+        if bool((left[owner] >= len(owner)).all()):
+            allowed, rows = torch.arange(len(owner), device=owner.device), candidates
+        else:
+            allowed = (rank_among_equals(owner) < left[owner]).nonzero()[:, 0]
+            rows = candidates[allowed]
+        self._refused_in_a_row = 0 if len(allowed) else self._refused_in_a_row + 1
+        if self._refused_in_a_row >= PATIENCE:
+            raise BudgetError(
+                "the attack keeps asking although every sample is done or out of budget",
+                found=f"{PATIENCE} calls in a row without one row that could be answered",
+                hint="loop `while task.oracle.active.any()`",
+            )
+        if self.threat.grid is Grid.NONE:
+            return as_images(rows).nan_to_num(nan=0.0, posinf=1.0, neginf=0.0).clamp(0, 1), allowed
+        return rows if rows.dtype == torch.uint8 else snap(self.threat, self.originals[owner[allowed]], rows), allowed
 
     def charge(self, owner: torch.Tensor, each: int) -> torch.Tensor:
         """Count rows of `owner` `(M,)` at `each` queries; gives the number `(M,)` of each one's first query."""

@@ -6,6 +6,7 @@ Each takes `scores (M, K)`, `labels (M,)` and, for a targeted goal, `targets (M,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 
@@ -21,7 +22,7 @@ positions of the scores' images among the candidates that the oracle was asked a
 def margin(scores: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
     """`(M,)` score of the true class minus the best other one; targeted: best other minus the target's.
 
-    Below zero exactly where the goal is reached (a tie is not).
+    Below zero where the goal is reached, above it where not; a tie is decided by the order of the classes (`Aim`).
     """
     own = scores.gather(1, (labels if targets is None else targets)[:, None])
     others = scores.scatter(1, (labels if targets is None else targets)[:, None], -torch.inf).amax(1)
@@ -70,6 +71,16 @@ def dlr(scores: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor | None
     return (own - target) / (top[:, 0] - (third + top[:, -1]) / 2 + 1e-12)
 
 
+def unit_of(slope: torch.Tensor, least: float, most: float) -> torch.Tensor:
+    """`(B,)`: what scores are divided by so that the largest value of their `slope` `(B, C, H, W)` is in the range.
+
+    1 where it is already, or 0. An attack that weighs scores against a distance needs them on some scale, and squares
+    of slopes above 1e19 are infinite in float32.
+    """
+    size = slope.flatten(1).abs().amax(1)
+    return torch.where(size > 0, size / size.clamp(least, most), 1.0)
+
+
 LOSSES: Mapping[str, Loss] = {
     "margin": margin,
     "confidence": confidence,
@@ -89,3 +100,38 @@ def loss_named(name: str) -> Loss:
     if name not in LOSSES:
         raise unknown_name("loss", name, LOSSES)
     return LOSSES[name]
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What each of N samples is to be taken for: not its label, or its target.
+
+    Attributes:
+        labels: int64 `(N,)`.
+        targets: int64 `(N,)`, None where any other class will do.
+    """
+
+    labels: torch.Tensor
+    targets: torch.Tensor | None = None
+
+    def margins(self, scores: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
+        """`(M,)` margins of `scores` `(M, K)` of the samples `owner` `(M,)`."""
+        return margin(scores, self.labels[owner], None if self.targets is None else self.targets[owner])
+
+    def reached(self, answers: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
+        """bool `(M,)`: whether labels `(M,)`, or the first largest of finite scores `(M, K)`, are what they must be."""
+        if answers.ndim == 2:
+            return answers.isfinite().all(1) & self.reached(answers.argmax(1), owner)
+        return answers != self.labels[owner] if self.targets is None else answers == self.targets[owner]
+
+    def objective(self, loss: str | Objective, owner: torch.Tensor) -> Objective:
+        """The loss of that name for rows of the samples `owner` `(M,)`; an `Objective` as it is.
+
+        Raises:
+            UnknownNameError: there is no such loss.
+        """
+        if not isinstance(loss, str):
+            return loss
+        named = loss_named(loss)
+        labels, targets = self.labels[owner], None if self.targets is None else self.targets[owner]
+        return lambda scores, rows: named(scores, labels[rows], None if targets is None else targets[rows])

@@ -11,25 +11,24 @@ from typing import NamedTuple
 
 import torch
 
-from charpy import losses
 from charpy.engine import QueryEngine, Way, as_scores
-from charpy.errors import AccessError, BudgetError, ModelError, PluginError
-from charpy.interfaces.model import Model
-from charpy.ledger import Candidates, Ledger, rank_among_equals
-from charpy.losses import Objective
-from charpy.pixels import as_images, inside, quantise, snap
+from charpy.errors import AccessError, ModelError
+from charpy.interfaces.model import Model, Output
+from charpy.ledger import Candidates, Ledger
+from charpy.losses import Aim, Objective
+from charpy.pixels import as_images, inside, quantise
 from charpy.threads import threads
 from charpy.threat import Access, Grid, ThreatModel
-
-PATIENCE = 1000
-"""Calls in a row that may be refused whole before the attack is stopped."""
 
 Plant = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """`(rows (M, C, H, W), owner (M,), answers) -> answers`, differentiable in `answers`."""
 
 
 class Gradients(NamedTuple):
-    """Loss `(M,)`, its gradient `(M, C, H, W)` with respect to the images, and the scores `(M, K)` behind it."""
+    """Loss `(M,)`, its gradient `(M, C, H, W)` with respect to the images, and the scores `(M, K)` behind it.
+
+    A value of a gradient that is not finite is given as 0: the others still lead somewhere.
+    """
 
     loss: torch.Tensor
     gradient: torch.Tensor
@@ -37,7 +36,7 @@ class Gradients(NamedTuple):
 
 
 class Jacobian(NamedTuple):
-    """Scores `(M, K)`, and the gradient of J of them with respect to the images, `(M, J, C, H, W)`."""
+    """Scores `(M, K)`, and the gradients of J of them with respect to the images, `(M, J, C, H, W)`, 0 as there."""
 
     scores: torch.Tensor
     gradients: torch.Tensor
@@ -57,8 +56,10 @@ class Oracle:
         plant: changes what the model answers, to plant adversarial examples (`charpy.planted`).
 
     Every candidate is brought into the box [0, 1], and on the 8-bit grid rounded to it, before the model sees it: what
-    was asked can be stored. A witness candidate that a faster engine found is shown to the model as given at once; if
-    that one disagrees, the oracle falls silent and `refuted` is True: the unit is then computed on the model as given.
+    was asked can be stored. As for the judge, the predicted class is the first of the largest scores. A witness
+    candidate that a faster engine found is shown to the model as given at once, and kept if that one agrees. If it does
+    not, although the engine was surer than it can be wrong (`QueryEngine.slack`), the oracle falls silent and `refuted`
+    is True: the unit is then computed on the model as given.
     """
 
     def __init__(
@@ -76,10 +77,10 @@ class Oracle:
     ) -> None:
         self._engine, self._model, self._threat = engine, model, threat
         originals = quantise(images) if threat.grid is Grid.EIGHT_BIT else as_images(images)
-        self._labels, self._targets = labels, targets
+        self._labels, self._targets, self._aim = labels, targets, Aim(labels, targets)
         self._ledger = Ledger(originals, threat, minimise=minimise)
         self._tick, self._plant = tick, plant
-        self._refused_in_a_row = self._gradient_rows = 0
+        self._gradient_rows = 0
         self._refuted = False
 
     @property
@@ -158,7 +159,7 @@ class Oracle:
         """float32 `(M,)` to minimise; `loss` as for `loss_and_gradient`. Refused rows are +inf."""
         scores = self.scores(candidates, owner)
         rows = torch.arange(len(owner), device=owner.device)
-        return self._objective(loss, owner)(scores, rows).nan_to_num(nan=torch.inf)
+        return self._aim.objective(loss, owner)(scores, rows).nan_to_num(nan=torch.inf)
 
     def loss_and_gradient(
         self,
@@ -182,20 +183,19 @@ class Oracle:
                 whose images only count together, such as one perturbation for all samples.
         """
         self._need(Access.GRADIENTS)
-        rows, allowed = self._admit(candidates, owner)
+        rows, allowed = self._ledger.admit(candidates, owner, self.remaining)
         values = torch.full((len(candidates),), torch.inf, device=owner.device)
         gradient = torch.zeros(candidates.shape, device=owner.device)
         scores = torch.full((len(candidates), self._engine.num_classes), torch.nan, device=owner.device)
         if not len(rows):
-            self._refuse()
             return Gradients(values, gradient, scores)
-        objective = self._objective(loss, owner)
+        objective = self._aim.objective(loss, owner)
         whole = len(rows) == len(candidates)
         for piece, places in self._pieces(rows, allowed):
             images, answers = self._differentiable(piece, owner[places])
             with torch.enable_grad():
                 value = objective(answers, places)
-                slope = torch.autograd.grad(value.sum(), images)[0]
+                slope = _slope(value, images)
             values[places], scores[places] = value.detach(), answers.detach()
             if whole:
                 gradient[places[0] : places[-1] + 1] = slope
@@ -204,7 +204,7 @@ class Oracle:
         self._ledger.watch(owner[allowed], gradient if whole else gradient[allowed])
         self._gradient_rows += len(rows)
         self._record(rows, owner[allowed], scores if whole else scores[allowed], self._gradient_way, keep=not rehearsal)
-        return Gradients(values, gradient, scores)
+        return Gradients(values, _finite(gradient), scores)
 
     def jacobian(self, candidates: torch.Tensor, owner: torch.Tensor, classes: torch.Tensor) -> Jacobian:
         """Scores of each candidate and the gradients of some of them: J backward passes, charged as J queries a row.
@@ -218,23 +218,21 @@ class Oracle:
         """
         self._need(Access.GRADIENTS)
         each = classes.shape[1]
-        rows, allowed = self._admit(candidates, owner, each)
+        rows, allowed = self._ledger.admit(candidates, owner, self.remaining // each)
         gradients = torch.zeros(len(candidates), each, *candidates.shape[1:], device=owner.device)
         scores = torch.full((len(candidates), self._engine.num_classes), torch.nan, device=owner.device)
         if not len(rows):
-            self._refuse()
             return Jacobian(scores, gradients)
         for piece, places in self._pieces(rows, allowed):
             images, answers = self._differentiable(piece, owner[places])
             wanted = answers.gather(1, classes[places])
             for nth in range(each):
-                last = nth == each - 1
-                gradients[places, nth] = torch.autograd.grad(wanted[:, nth].sum(), images, retain_graph=not last)[0]
+                gradients[places, nth] = _slope(wanted[:, nth], images, again=nth < each - 1)
             scores[places] = answers.detach()
         self._ledger.watch(owner[allowed], gradients[allowed].flatten(1, 2))
         self._gradient_rows += len(rows) * each
         self._record(rows, owner[allowed], scores[allowed], self._gradient_way, each)
-        return Jacobian(scores, gradients)
+        return Jacobian(scores, _finite(gradients))
 
     @property
     def _gradient_way(self) -> Way:
@@ -260,13 +258,6 @@ class Oracle:
     def _planted(self, rows: torch.Tensor, owner: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
         return answers if self._plant is None else self._plant(rows, owner, answers)
 
-    def _objective(self, loss: str | Objective, owner: torch.Tensor) -> Objective:
-        if not isinstance(loss, str):
-            return loss
-        named = losses.loss_named(loss)
-        labels, targets = self._labels[owner], None if self._targets is None else self._targets[owner]
-        return lambda scores, rows: named(scores, labels[rows], None if targets is None else targets[rows])
-
     def _need(self, access: Access) -> None:
         if self._threat.access < access or self._model.access < access:
             least = min(self._threat.access, self._model.access)
@@ -278,58 +269,19 @@ class Oracle:
             )
 
     def _ask(self, candidates: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
-        rows, allowed = self._admit(candidates, owner)
+        rows, allowed = self._ledger.admit(candidates, owner, self.remaining)
         if not len(rows):
-            self._refuse()
             return self._refusals(len(candidates), owner.device)
         answers = self._planted(rows, owner[allowed], self._engine.answers(rows).to(owner.device))
         self._record(rows, owner[allowed], answers, self._engine.chosen)
         if len(rows) == len(candidates):
             return answers
-        if answers.ndim == 1:
-            return torch.full((len(candidates),), -1, device=owner.device).index_copy(0, allowed, answers)
-        spread = torch.full((len(candidates), answers.shape[1]), torch.nan, device=owner.device)
-        return spread.index_copy(0, allowed, answers)
-
-    def _refuse(self) -> None:
-        self._refused_in_a_row += 1
-        if self._refused_in_a_row >= PATIENCE:
-            raise BudgetError(
-                "the attack keeps asking although every sample is done or out of budget",
-                found=f"{PATIENCE} calls in a row without one row that could be answered",
-                hint="loop `while task.oracle.active.any()`",
-            )
+        return self._refusals(len(candidates), owner.device).index_copy(0, allowed, answers)
 
     def _refusals(self, count: int, device: torch.device) -> torch.Tensor:
-        if self._model.access is Access.LABELS:
+        if self._engine.output is Output.LABELS:
             return torch.full((count,), -1, device=device)
         return torch.full((count, self._engine.num_classes), torch.nan, device=device)
-
-    def _admit(self, candidates: torch.Tensor, owner: torch.Tensor, each: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-        """The rows that the budget and the sample's state allow, as they will be asked, and their positions.
-
-        `each` is what one row costs.
-        """
-        if candidates.shape[1:] != self._ledger.originals.shape[1:] or owner.shape != candidates.shape[:1]:
-            raise PluginError(
-                "the attack asked about rows of the wrong shape",
-                found=f"candidates {tuple(candidates.shape)}, owner {tuple(owner.shape)}",
-                expected=f"(M, {', '.join(map(str, self._ledger.originals.shape[1:]))}) and (M,)",
-            )
-        left = self.remaining[owner] // each
-        if bool((left >= len(owner)).all()):
-            allowed = torch.arange(len(owner), device=owner.device)
-            rows = candidates
-        else:
-            allowed = (rank_among_equals(owner) < left).nonzero()[:, 0]
-            rows = candidates[allowed]
-        if len(allowed):
-            self._refused_in_a_row = 0
-        if self._threat.grid is Grid.EIGHT_BIT:
-            if rows.dtype == torch.uint8:
-                return rows, allowed
-            return snap(self._threat, self._ledger.originals[owner[allowed]], rows), allowed
-        return as_images(rows).nan_to_num(nan=0.0, posinf=1.0, neginf=0.0).clamp(0, 1), allowed
 
     def _record(
         self,
@@ -343,41 +295,55 @@ class Oracle:
     ) -> None:
         """Charge the rows that were answered; `keep` each that reaches the goal inside the threat model."""
         number = self._ledger.charge(owner, each)
-        labels = self._labels[owner]
         if answers.ndim == 2:
             finite = answers.isfinite().all(1)
             if not bool(finite.all()):
                 self._ledger.invalid[owner[~finite]] = True
-            targets = None if self._targets is None else self._targets[owner]
-            margins = losses.margin(answers, labels, targets)
+            margins = self._aim.margins(answers, owner)
             if keep:
                 self._ledger.follow(owner, margins)
-            reached = finite & (margins < -self._engine.slack)
+            near, sure = finite & (margins <= 0), margins < -self._engine.slack
         else:
-            reached = answers != labels if self._targets is None else answers == self._targets[owner]
-        hit = reached.nonzero()[:, 0]
+            near = sure = self._aim.reached(answers, owner)
+        hit = near.nonzero()[:, 0]
         if keep and len(hit):
-            self._keep(rows[hit], owner[hit], number[hit], way)
+            self._keep(rows[hit], owner[hit], number[hit], answers[hit], sure[hit], way)
         if self._tick is not None:
             settled = torch.where(self.active, self._ledger.queries / self._threat.queries, 1.0)
             self._tick(float(settled.mean()), self.rows)
 
-    def _confirmed(self, rows: torch.Tensor, owner: torch.Tensor, way: Way) -> bool:
-        """Whether the model as given misclassifies these rows too; not asked where it answered itself, not charged."""
-        if way.name == self._engine.bare.name:
-            return True
-        answers = self._planted(rows, owner, self._engine.as_given(rows).to(owner.device))
-        labels = answers.argmax(1) if answers.ndim == 2 else answers
-        wrong = labels != self._labels[owner] if self._targets is None else labels == self._targets[owner]
-        return bool(wrong.all())
+    def _keep(
+        self,
+        rows: torch.Tensor,
+        owner: torch.Tensor,
+        number: torch.Tensor,
+        answers: torch.Tensor,
+        sure: torch.Tensor,
+        way: Way,
+    ) -> None:
+        """Keep those of `rows` inside the threat model that the model as given misclassifies.
 
-    def _keep(self, rows: torch.Tensor, owner: torch.Tensor, number: torch.Tensor, way: Way) -> None:
-        """Keep misclassified `rows` inside the threat model, unless the model as given says otherwise."""
-        within = inside(self._threat, self._ledger.originals[owner], rows)
-        if not bool(within.any()):
+        It is not asked where it answered itself, and not charged. `sure`: it must agree, or the engine is refuted.
+        """
+        within = inside(self._threat, self._ledger.originals[owner], rows).nonzero()[:, 0]
+        if not len(within):
             return
-        rows, owner, number = rows[within], owner[within], number[within]
-        if self._confirmed(rows, owner, way):
-            self._ledger.keep(rows, owner, number)
-        else:
+        rows, owner, number, answers, sure = (part[within] for part in (rows, owner, number, answers, sure))
+        if way.name != self._engine.bare.name:
+            answers = self._planted(rows, owner, self._engine.as_given(rows).to(owner.device))
+        wrong = self._aim.reached(answers, owner)
+        if bool((sure & ~wrong).any()):
             self._refuted = True
+        elif bool(wrong.any()):
+            self._ledger.keep(rows[wrong], owner[wrong], number[wrong])
+
+
+def _slope(values: torch.Tensor, images: torch.Tensor, *, again: bool = False) -> torch.Tensor:
+    """The gradient of the sum of `values`, 0 where none reaches the images; `again`: the graph is needed once more."""
+    slope: torch.Tensor = torch.autograd.grad(values.sum(), images, retain_graph=again, materialize_grads=True)[0]
+    return slope
+
+
+def _finite(gradient: torch.Tensor) -> torch.Tensor:
+    """`gradient` with 0 for what is not finite, in place."""
+    return gradient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)

@@ -236,12 +236,16 @@ def _access(questioner: _Questioner, probe: torch.Tensor, notes: list[str]) -> A
         return Access.LABELS
     if model.access is not Access.GRADIENTS:
         return model.access
-    try:
-        answer = questioner.ask(probe[:1], gradients=True)
-    except ModelError as cause:
-        notes.append(f"no gradients: {cause.found or cause.what}")
-        return Access.SCORES
-    if not answer.requires_grad:
+    with torch.enable_grad():
+        images = probe[:1].clone().requires_grad_(True)
+        try:
+            answer = questioner.ask(images, gradients=True)
+        except ModelError as cause:
+            notes.append(f"no gradients: {cause.found or cause.what}")
+            return Access.SCORES
+    # an answer may ask for a gradient for the model's parameters alone
+    slope = torch.autograd.grad(answer.sum(), images, allow_unused=True)[0] if answer.requires_grad else None
+    if slope is None:
         notes.append("no gradients: the scores do not depend on the images for autograd (detached or rounded)")
         return Access.SCORES
     return Access.GRADIENTS

@@ -62,3 +62,9 @@ def test_dlr_of_two_classes_has_a_gradient():
 def test_an_unknown_name_lists_the_near_ones():
     with pytest.raises(UnknownNameError, match="margin"):
         losses.loss_named("margn")
+
+
+@pytest.mark.parametrize(("scale", "unit"), [(1e30, 1e27), (1e5, 1e2), (10.0, 1.0), (1e-3, 1e-3), (0.0, 1.0)])
+def test_the_unit_brings_the_largest_slope_into_the_range(scale, unit):
+    slope = scale * torch.tensor([0.5, -1.0, 0.0, 0.1]).view(1, 1, 2, 2)
+    assert losses.unit_of(slope, 1.0, 1e3).tolist() == pytest.approx([unit])

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from charpy.engine import QueryEngine, Way
 from charpy.errors import AccessError, ModelError, PluginError, UnknownNameError
 from charpy.interfaces.model import Model, Output
+from charpy.judge import Claim, Judge
 from charpy.ledger import rank_among_equals
 from charpy.losses import margin
 from charpy.oracle import Oracle
+from charpy.pixels import pack
 from charpy.testing.linear import LinearClassifier, LinearModel
 from charpy.threat import Access, Goal, Grid, Norm, ThreatModel
 
@@ -97,11 +99,46 @@ def test_a_misclassified_candidate_outside_the_threat_model_is_no_witness(change
     assert not oracle.recorded().found.any()
 
 
-def test_a_tie_is_no_witness():
-    model = LinearModel(torch.zeros(1, 2, 2), 0.0)
-    oracle = oracle_of(model, torch.zeros(1, 1, 2, 2), labels=torch.tensor([1]))
+@pytest.mark.parametrize("how", ["scores", "loss_and_gradient", "labels"])
+def test_a_tie_is_decided_as_the_judge_decides_it(how):
+    """Of equal scores the first class is predicted, by a model that gives scores as by one that gives its labels."""
+    output = Output.LABELS if how == "labels" else Output.LOGITS
+    model, image = LinearModel(torch.zeros(1, 2, 2), 0.0, output), torch.zeros(1, 1, 2, 2)
+    judge, white = Judge(model, output, (1, 2, 2)), torch.ones(1, 1, 2, 2)
+    for label, expected in ((1, True), (0, False)):
+        oracle = oracle_of(model, image, labels=torch.tensor([label]), norm=Norm.LINF, radius=1.0)
+        getattr(oracle, how)(white, torch.tensor([0]))
+        assert oracle.recorded().found.tolist() == [expected]
+        claim = Claim(pack(image[0], Grid.EIGHT_BIT), pack(white[0], Grid.EIGHT_BIT), label)
+        assert judge.decide([claim], oracle.threat)[0].confirmed is expected
+
+
+@pytest.mark.parametrize("targets", [None, torch.tensor([0])])
+@pytest.mark.parametrize(
+    ("lead", "agrees", "found", "refuted"),
+    [
+        (0.05, True, True, False),  # less than the ways may differ: asked, and confirmed
+        (0.0, True, True, False),
+        (0.05, False, False, False),
+        (0.0, False, False, False),
+        (0.5, True, True, False),
+        (0.5, False, False, True),  # surer than the engine can be wrong
+    ],
+)
+def test_a_candidate_within_the_slack_is_kept_if_the_model_as_given_confirms_it(lead, agrees, found, refuted, targets):
+    model = LinearModel(torch.zeros(1, 2, 2), -1.0 if agrees else 1.0)
+    fast = Way("fast", lambda images: torch.tensor([[lead, 0.0]]).repeat(len(images), 1), 64, 1e-7, True, gap=0.05)
+    bare = Way("as given", model.predict, 64, 1e-6, invariant=True)
+    engine = QueryEngine(model, model.output, fast, bare, num_classes=2)
+    threat = ThreatModel(
+        norm=Norm.LINF, radius=1.0, queries=5, goal=Goal.UNTARGETED if targets is None else Goal.TARGETED
+    )
+    oracle = Oracle(engine, model, torch.zeros(1, 1, 2, 2), torch.tensor([1]), targets, threat)
+    assert 0.05 < engine.slack < 0.5
     oracle.scores(torch.ones(1, 1, 2, 2), torch.tensor([0]))
-    assert not oracle.recorded().found.any()
+    assert oracle.recorded().found.tolist() == [found]
+    assert oracle.refuted is refuted
+    assert oracle.queries.tolist() == [1], "the question back is not charged"
 
 
 def test_the_nearest_witness_is_kept_when_minimising():
@@ -200,6 +237,38 @@ def test_a_model_without_a_gradient_is_named():
     oracle = oracle_of(model, torch.full((1, 1, 2, 2), 0.5))
     with pytest.raises(ModelError, match="not differentiable"):
         oracle.loss_and_gradient(torch.full((1, 1, 2, 2), 0.5), torch.tensor([0]))
+
+
+class Kinked(LinearModel):
+    """The first value through a square root and a square: the same scores, a slope of 0 * inf where it is 0."""
+
+    def predict(self, images):
+        first = images[:, :, :1, :1].sqrt() ** 2
+        top = torch.cat([first, images[:, :, :1, 1:]], 3)
+        return super().predict(torch.cat([top, images[:, :, 1:]], 2))
+
+
+def test_a_value_without_a_slope_does_not_take_that_of_the_others():
+    smooth = LinearModel(linear().weight, 1.0)
+    model, images = Kinked(smooth.weight, smooth.bias), torch.full((1, 1, 2, 2), 0.5)
+    images[:, :, 0, 0] = 0.0
+    oracle = oracle_of(model, images)
+    expected = smooth.weight.clone()
+    expected[0, 0, 0] = 0.0
+    assert oracle.loss_and_gradient(images, torch.tensor([0])).gradient[0].allclose(expected)
+    assert oracle.jacobian(images, torch.tensor([0]), torch.tensor([[1]])).gradients[0, 0].allclose(expected)
+    assert oracle.recorded().vanished.tolist() == [2], "the report must still know"
+
+
+def test_a_gradient_that_reaches_the_parameters_alone_is_none():
+    class Cut(LinearModel):
+        def predict(self, images):
+            return super().predict((images > 0.5).float())
+
+    model, images = Cut(torch.ones(1, 2, 2).requires_grad_(True), -0.1), torch.ones(1, 1, 2, 2)
+    oracle, owner = oracle_of(model, images), torch.tensor([0])
+    assert not oracle.loss_and_gradient(images, owner).gradient.any()
+    assert not oracle.jacobian(images, owner, torch.tensor([[0, 1]])).gradients.any()
 
 
 def test_a_jacobian_costs_a_query_for_each_gradient():

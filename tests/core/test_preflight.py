@@ -344,10 +344,11 @@ def test_a_model_that_ends_the_process_is_an_error():
     [
         (linear, Access.GRADIENTS),
         (lambda x: linear(x.detach()), Access.SCORES),
+        (lambda x: linear((x > 0.5).float()) * torch.ones(3, requires_grad=True), Access.SCORES),
         (lambda x: torch.from_numpy(linear(x.detach()).numpy()), Access.SCORES),
         (lambda x: torch.from_numpy(x.numpy() @ np.ones((4, 4), np.float32)).flatten(1)[:, :3], Access.SCORES),
     ],
-    ids=["true", "detached", "through numpy", "numpy refuses"],
+    ids=["true", "detached", "of the parameters alone", "through numpy", "numpy refuses"],
 )
 def test_gradients_count_only_where_they_reach_the_images(function, access):
     found = preflight(Given(function, access=Access.GRADIENTS), IMAGES)

@@ -22,6 +22,42 @@ class Lines(NamedTuple):
     above_shift: torch.Tensor
 
 
+class Choice(NamedTuple):
+    """Lines of the largest of k values, each through one of them.
+
+    `below`, `above`: `(k, B, *shape)`, the slope at the chosen value and 0 elsewhere; `above_shift`: `(B, *shape)`.
+    """
+
+    below: torch.Tensor
+    above: torch.Tensor
+    above_shift: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Largest:
+    """The largest of k values, place by place."""
+
+    def __call__(self, *values: torch.Tensor) -> torch.Tensor:
+        """max(x1, ..., xk)."""
+        return torch.stack(values).amax(0)
+
+    def lines(self, low: torch.Tensor, high: torch.Tensor) -> Choice:
+        """Below: the value with the largest lower bound. Above: the chord of max(x, M) over the value with the largest
+        upper bound, M that of the others; the value itself where no other reaches it. Ends are `(k, B, *shape)`.
+        """
+        below = torch.zeros_like(low).scatter(0, low.argmax(0, keepdim=True), 1.0)
+        top = high.argmax(0, keepdim=True)
+        least, most = low.gather(0, top)[0], high.gather(0, top)[0]
+        others = high.scatter(0, top, -torch.inf).amax(0)
+        slope = torch.where(others <= least, 1.0, (most - others) / (most - least).clamp_min(1e-30)).to(low)
+        shift = torch.where(others <= least, 0.0, others - slope * least).to(low)
+        return Choice(below, torch.zeros_like(low).scatter(0, top, slope[None]), shift)
+
+    def unstable(self, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+        """bool `(B, *shape)`: where no value is sure to be the largest."""
+        return high.scatter(0, high.argmax(0, keepdim=True), -torch.inf).amax(0) > low.amax(0)
+
+
 class Activation(ABC):
     """A function applied value by value that never falls."""
 

@@ -86,15 +86,6 @@ class Conv(Affine):
     def __post_init__(self) -> None:
         self.constant = None if self.bias is None else self.bias[:, None, None]
 
-    def plus(self, other: Conv, sign: int) -> Conv | None:
-        """The convolution that computes this one's answer plus `sign` times the other's; None for another geometry."""
-        mine, theirs = ((c.size, c.stride, c.padding, c.dilation, c.groups, c.weight.shape) for c in (self, other))
-        if mine != theirs:
-            return None
-        biases = [c.weight.new_zeros(len(c.weight)) if c.bias is None else c.bias for c in (self, other)]
-        weight, bias = self.weight + sign * other.weight, biases[0] + sign * biases[1]
-        return Conv(weight, bias, self.size, self.stride, self.padding, self.dilation, self.groups)
-
     def _conv(self, images: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return functional.conv2d(images, weight, None, self.stride, self.padding, self.dilation, self.groups)
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import torch
 
-from charpy.bounds.activations import Activation, Lines
+from charpy.bounds.activations import Choice, Lines
+from charpy.bounds.affine import Affine
 from charpy.bounds.graph import Graph
 from charpy.bounds.regions import Region
 
@@ -16,7 +17,7 @@ Known = dict[int, Ends]
 
 
 def lower_bounds(
-    graph: Graph, node: int, rows: torch.Tensor, lines: Mapping[int, Lines], region: Region
+    graph: Graph, node: int, rows: torch.Tensor, lines: Mapping[int, Lines | Choice], region: Region
 ) -> torch.Tensor:
     """`(B, S)` lower bounds of linear functions of a node's values.
 
@@ -32,18 +33,31 @@ def lower_bounds(
         if place not in pending:
             continue
         current, op, inputs = pending.pop(place), graph.nodes[place].op, graph.nodes[place].inputs
-        if isinstance(op, Activation):
-            current, shift = _through(current, lines[place])
+        line = lines.get(place)
+        pulled: tuple[torch.Tensor, ...]
+        if isinstance(line, Choice):
+            pulled, shift = _chosen(current, line)
             total = total + shift
-            pulled: tuple[torch.Tensor, ...] = (current,)
+        elif isinstance(line, Lines):
+            current, shift = _through(current, line)
+            total = total + shift
+            pulled = (current,)
         else:
-            assert op is not None
+            assert isinstance(op, Affine), "an activation without lines"
             if op.constant is not None:
                 total = total + (current * op.constant).flatten(2).sum(2)
             pulled = tuple(part.view(batch, count, *part.shape[1:]) for part in op.transpose(current.flatten(0, 1)))
         for source, part in zip(inputs, pulled, strict=True):
             pending[source] = part if source not in pending else pending[source] + part
     return total + region.lowest(pending[0]) if 0 in pending else total
+
+
+def _chosen(rows: torch.Tensor, line: Choice) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+    """A positive coefficient goes to the value chosen below, a negative one to that above, or takes the number."""
+    positive, negative = rows.clamp_min(0), rows.clamp_max(0)
+    shift = (negative * line.above_shift[:, None]).flatten(2).sum(2)
+    pairs = zip(line.below, line.above, strict=True)
+    return tuple(positive * below[:, None] + negative * above[:, None] for below, above in pairs), shift
 
 
 def _through(rows: torch.Tensor, lines: Lines) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn import functional
 
-from charpy.bounds.activations import Activation, Relu
+from charpy.bounds.activations import Activation, Largest, Relu
 from charpy.bounds.affine import Affine, Concat, Conv, Linear, Pad, Permute, Reshape, Scale, Shape, Strided, Sum
 from charpy.errors import CharpyError
 
@@ -21,7 +21,7 @@ class UnsupportedError(CharpyError):
 class Node:
     """One operator: the places of its inputs in the graph, and the shape of its value without the leading dimension."""
 
-    op: Affine | Activation | None
+    op: Affine | Activation | Largest | None
     inputs: tuple[int, ...]
     shape: Shape
 
@@ -31,6 +31,15 @@ class Graph:
     """Nodes in topological order; node 0 is the image `(C, H, W)`, the last one the scores `(K,)`."""
 
     nodes: list[Node] = field(default_factory=list)
+
+    def until(self, place: int) -> Graph:
+        """The graph that ends at `place`, without what it does not need."""
+        kept = self.below(place)
+        new = {at: number for number, at in enumerate(kept)}
+        nodes = [
+            Node(self.nodes[at].op, tuple(new[i] for i in self.nodes[at].inputs), self.nodes[at].shape) for at in kept
+        ]
+        return Graph(nodes)
 
     @property
     def input_shape(self) -> Shape:
@@ -75,7 +84,8 @@ class Graph:
         if isinstance(last.op, Linear):  # one linear operator: nothing is lost between the two
             weight = weight.to(last.op.weight)
             bias = None if last.op.bias is None else weight @ last.op.bias
-            return Graph([*self.nodes[:-1], Node(Linear(weight @ last.op.weight, bias), last.inputs, (len(others),))])
+            fused = Node(Linear(weight @ last.op.weight, bias), last.inputs, (len(others),))
+            return Graph([*self.nodes[:-1], fused])
         return Graph([*self.nodes, Node(Linear(weight), (len(self.nodes) - 1,), (len(others),))])
 
 
@@ -104,17 +114,11 @@ class Builder:
             raise UnsupportedError(
                 "the network does not end in one row of scores", where=where, found=shape, expected="(K,)"
             )
-        new: dict[int, int] = {}
-        nodes: list[Node] = []
-        for at in self.graph.below(place):
-            node = self.graph.nodes[at]
-            new[at] = len(nodes)
-            nodes.append(Node(node.op, tuple(new[i] for i in node.inputs), node.shape))
-        return Graph(nodes)
+        return self.graph.until(place)
 
-    def _add(self, op: Affine | Activation, inputs: Sequence[int]) -> int:
+    def _add(self, op: Affine | Activation | Largest, inputs: Sequence[int]) -> int:
         shape: Shape
-        if isinstance(op, Activation):
+        if not isinstance(op, Affine):
             shape = self.shape(inputs[0])
         else:
             like = next((v for v in vars(op).values() if isinstance(v, torch.Tensor)), torch.zeros(()))
@@ -152,11 +156,6 @@ class Builder:
             raise UnsupportedError(
                 "a sum of two values of different shapes", found=f"{self.shape(x)} and {self.shape(y)}"
             )
-        first, second = self.graph.nodes[x], self.graph.nodes[y]
-        if isinstance(first.op, Conv) and isinstance(second.op, Conv) and first.inputs == second.inputs:
-            joined = first.op.plus(second.op, sign)
-            if joined is not None:
-                return self._add(joined, first.inputs)
         return self._add(Sum(sign), (x, y))
 
     def reshape(self, x: int, shape: Sequence[int]) -> int:
@@ -194,10 +193,9 @@ class Builder:
         return self.conv(x, weight, None, stride, padding, groups=channels)
 
     def max_pool(self, x: int, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int] = (0, 0)) -> int:
-        """Largest values of windows, as a tree of max(a, b) = a + max(b - a, 0).
+        """Largest values of windows. A ReLU below is put above, where it does the same: fewer values then need bounds.
 
-        A ReLU below is put above it, where it does the same: the differences are then those of its inputs. Padding
-        needs values that are never negative, such as those of a ReLU.
+        Padding needs values that are never negative, such as those of a ReLU.
 
         Raises:
             UnsupportedError: padding of values that may be negative.
@@ -218,10 +216,8 @@ class Builder:
             for i in range(kernel[0])
             for j in range(kernel[1])
         ]
-        while len(level) > 1:
-            pairs = [self._larger(a, b) for a, b in zip(level[::2], level[1::2], strict=False)]
-            level = pairs + level[len(pairs) * 2 :]
-        return self._add(below.op, (level[0],)) if rising and below.op is not None else level[0]
+        top = self._add(Largest(), level) if len(level) > 1 else level[0]
+        return self.activation(top, below.op) if rising and isinstance(below.op, Relu) else top
 
     def _window(
         self,
@@ -232,11 +228,7 @@ class Builder:
         size: tuple[int, int],
         kernel: tuple[int, int],
     ) -> int:
-        """Every `step`-th value from `start` on; of a convolution, one that computes only these.
-
-        Those of one window share their geometry (a kernel as large as what they see together), so that their
-        differences are convolutions, too: their bounds then know that they are of the same values.
-        """
+        """Every `step`-th value from `start` on; of a convolution, one that computes only these."""
         below = self.graph.nodes[x]
         if not isinstance(below.op, Conv) or below.op.dilation != (1, 1):
             return self._add(Strided(start, step, count, size), (x,))
@@ -246,6 +238,3 @@ class Builder:
         weight = functional.pad(conv.weight, (left, right, top, bottom))
         stride = (conv.stride[0] * step[0], conv.stride[1] * step[1])
         return self._add(Conv(weight, conv.bias, conv.size, stride, conv.padding, (1, 1), conv.groups), below.inputs)
-
-    def _larger(self, a: int, b: int) -> int:
-        return self.add(a, self.activation(self.add(b, a, -1), Relu()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from typing_extensions import override
@@ -12,7 +13,13 @@ from charpy.threat import Norm
 
 
 class Region(ABC):
-    """B sets of images `(C, H, W)`."""
+    """B sets of images `(C, H, W)`.
+
+    Attributes:
+        boxed: whether a set is all of its hull, so that intervals lose nothing at the image.
+    """
+
+    boxed: ClassVar[bool] = False
 
     @abstractmethod
     def hull(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -34,6 +41,8 @@ class Region(ABC):
 @dataclass(frozen=True)
 class Box(Region):
     """Every value between `low` and `high`, both `(B, C, H, W)`."""
+
+    boxed: ClassVar[bool] = True
 
     low: torch.Tensor
     high: torch.Tensor
@@ -123,6 +132,8 @@ class FewValues(Narrow):
         places: as of every narrow region; distinct in a row.
         low, high: `(B, d)`.
     """
+
+    boxed: ClassVar[bool] = True
 
     images: torch.Tensor
     places: torch.Tensor

@@ -115,3 +115,16 @@ def test_a_sample_that_comes_no_closer_is_pressed_harder(changed, attack_with):
     )
     assert torch.equal(usual[:9], harder[:9]), "before the first look"
     assert not torch.allclose(usual, harder)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+@pytest.mark.parametrize("norm", [Norm.L2, Norm.L1])
+def test_of_two_classes_the_scale_does_not_matter_either(norm, scale, attack_with):
+    weight = MODEL.weight[:2]
+    bias = -0.5 * weight.flatten(1).sum(1)
+    labels = LinearClassifier(weight, bias).predict(IMAGES).argmax(1)
+    model = LinearClassifier(scale * weight, scale * bias)
+    trial = run(attack_with, norm, queries=300, model=model, steps=300)
+    assert all(trial.broken)
+    optimum = LinearClassifier(weight, bias).smallest(norm, IMAGES, labels)
+    assert float((norm_of(norm, trial.found.images - IMAGES)).mean() / optimum.mean()) < 1.05

@@ -167,3 +167,31 @@ def test_copes_with_a_model_that_never_moves(kind, norm, attack_with):
     trial = attack_with(made(kind), still, images, norm=norm, radius=1.0, labels=torch.full_like(labels, 2), queries=60)
     assert not any(trial.broken)
     assert not bool(trial.found.invalid.any())
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e3, 1e30])
+@pytest.mark.parametrize(("kind", "norm"), [(k, n) for k, n in GATES if made(k).access is Access.GRADIENTS])
+def test_the_scale_of_the_scores_does_not_matter(kind, norm, scale, attack_with):
+    """A multiple of the scores has the same classes: where an attack breaks one model, it breaks the other."""
+    if kind == "universal" and scale < 1:
+        pytest.skip("its clip is in log-odds, by which even odds already count as lost")
+    model, images, labels = problem(norm)
+    scaled = LinearClassifier(scale * model.weight, scale * model.bias)
+    optimum = model.smallest(norm, images, labels)
+    radius = float((2.5 * optimum.max()).ceil() if norm is Norm.L0 else 2.5 * optimum.max())
+    found = attack_with(made(kind), scaled, images, norm=norm, radius=radius, labels=labels, queries=300)
+    assert sum(found.broken) >= (COUNT // 2 if kind == "universal" else COUNT), found.broken
+
+
+@pytest.mark.parametrize(("kind", "norm"), GATES)
+def test_without_samples_there_is_nothing_to_do(kind, norm, attack_with):
+    model, images, labels = problem(norm)
+    trial = attack_with(made(kind), model, images[:0], norm=norm, radius=1.0, labels=labels[:0], queries=50)
+    assert trial.rows == 0
+
+
+@pytest.mark.parametrize("kind", [kind for kind, norm in GATES if norm is Norm.L0])
+def test_less_than_a_pixel_changes_nothing(kind, attack_with):
+    model, images, labels = problem(Norm.L0)
+    trial = attack_with(made(kind), model, images, norm=Norm.L0, radius=0.5, labels=labels, queries=50)
+    assert not any(trial.broken)

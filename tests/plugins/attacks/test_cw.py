@@ -57,6 +57,17 @@ def test_the_budget_is_shared_among_the_searches(attack_with):
     assert starts == [0, 21, 42, 63]
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_saturated_image_gets_away_from_the_end_of_the_box(value, attack_with):
+    images = torch.full_like(IMAGES, value)
+    bias = -value * MODEL.weight.flatten(1).sum(1) + torch.tensor([0.5] + [0.0] * (len(MODEL.weight) - 1))
+    model = LinearClassifier(MODEL.weight, bias)
+    trial = attack_with(Cw(), model, images, norm=Norm.L2, radius=5.0, queries=200, grid=Grid.NONE)
+    assert all(trial.broken)
+    size, labels = norm_of(Norm.L2, trial.found.images - images), torch.zeros_like(LABELS)
+    assert float(size.mean() / model.smallest(Norm.L2, images, labels).mean()) < 1.2
+
+
 def test_a_descent_cut_short_takes_larger_steps_where_the_boundary_is_far(attack_with):
     """Four times the published learning rate for a quarter of the steps, but not across a boundary that is near."""
     far = LinearClassifier(MODEL.weight, 1e3 * torch.eye(4)[0])

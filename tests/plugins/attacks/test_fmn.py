@@ -87,3 +87,17 @@ def test_the_steps_fall_by_a_cosine_from_alpha_to_alpha_last(attack_with):
 def test_every_parameter_changes_the_course(changed, attack_with):
     usual, other = (course(attack_with, Norm.LINF, **{"steps": 20, **given})[2] for given in ({}, changed))
     assert not torch.allclose(usual, other)
+
+
+@pytest.mark.parametrize("norm", [Norm.L2, Norm.L1, Norm.LINF])
+def test_the_radius_grows_across_the_boundary_however_near_it_is(norm, attack_with):
+    """Of two classes the first step ends so near the boundary that its distance is less than the size's rounding."""
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(2, 1, 4, 4, generator=generator)
+    images = torch.randint(0, 256, (64, 1, 4, 4), generator=generator) / 255
+    model = LinearClassifier(weight, -0.5 * weight.flatten(1).sum(1))
+    trial = attack_with(Fmn(), model, images, norm=norm, queries=300, **REAL)
+    assert all(trial.broken)
+    size = norm_of(norm, trial.found.images - images)
+    optimum = model.smallest(norm, images, model.predict(images).argmax(1))
+    assert float(size.mean() / optimum.mean()) < 1.05

@@ -142,3 +142,10 @@ def test_a_run_ends_beyond_twice_the_radius(attack_with):
     fields = {**REAL, "radius": 1.0}
     trial = attack_with(Jsma(Jsma.Params(gamma=1.0, targets=1)), model, COLOUR, **fields)
     assert int(trial.found.queries.max()) <= 1 + 2 * 2 + 3, "a ranking, the original and one pair, restoring two"
+
+
+def test_the_last_pixel_is_changed_alone(attack_with):
+    model = LinearClassifier(torch.tensor([[[[1.0]]], [[[-1.0]]]]), torch.tensor([0.0, 1.0]))
+    image = torch.full((1, 1, 1, 1), 0.9)
+    trial = attack_with(Jsma(), model, image, **{**REAL, "radius": 1.0})
+    assert trial.broken == [True]

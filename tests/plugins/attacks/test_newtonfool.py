@@ -28,12 +28,16 @@ class Recorder(LinearClassifier):
 
 
 def papers_step(weight: torch.Tensor, images: torch.Tensor, labels: torch.Tensor, eta: float) -> torch.Tensor:
-    """x - delta g / |g|^2 with delta = min(eta |x0| |g|, p - 1/K), in float64 through the softmax itself."""
+    """x - delta g / |g|^2, delta = min(eta |x0| |g|, 1.02 (p - 0.998/K)), in float64 through the softmax itself.
+
+    The paper's is p - 1/K.
+    """
     x = images.double().requires_grad_(True)
     probability = (x[:, None] * weight.double()).flatten(2).sum(2).softmax(1).gather(1, labels[:, None])[:, 0]
     g = torch.autograd.grad(probability.sum(), x)[0]
     slope = g.flatten(1).norm(dim=1)
-    delta = torch.minimum(eta * images.double().flatten(1).norm(dim=1) * slope, probability.detach() - 1 / len(weight))
+    newton = 1.02 * (probability.detach() - 0.998 / len(weight))
+    delta = torch.minimum(eta * images.double().flatten(1).norm(dim=1) * slope, newton)
     return (x - (delta / slope.square())[:, None, None, None] * g).detach().clamp(0, 1).float()
 
 
@@ -81,3 +85,26 @@ def test_eta_sets_the_pace_and_the_line_search_takes_back_what_was_too_much(atta
     assert int(fast.found.queries.sum()) < int(slow.found.queries.sum())
     assert float(lengths[0].mean()) < float(lengths[1].mean())
     assert float(lengths[2].mean()) < 0.9 * float(lengths[1].mean())
+
+
+def test_a_black_image_moves_too(attack_with):
+    images = torch.zeros_like(IMAGES)
+    model = LinearClassifier(WEIGHT, torch.eye(5)[0] * 0.5)
+    trial = attack_with(Newtonfool(), model, images, **REAL)
+    assert all(trial.broken)
+    size = (trial.found.images - images).flatten(1).norm(dim=1)
+    optimum = model.smallest(Norm.L2, images, torch.zeros(len(images), dtype=torch.int64))
+    assert float(size.mean() / optimum.mean()) < 1.3
+
+
+def test_of_two_classes_it_crosses_the_boundary(attack_with):
+    """There p = 1/K is the boundary itself, at which a step of the paper's length ends."""
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(2, 1, 4, 4, generator=generator)
+    images = torch.randint(0, 256, (64, 1, 4, 4), generator=generator) / 255
+    model = LinearClassifier(weight, -0.5 * weight.flatten(1).sum(1))
+    trial = attack_with(Newtonfool(), model, images, **REAL)
+    assert all(trial.broken)
+    size = (trial.found.images - images).flatten(1).norm(dim=1)
+    optimum = model.smallest(Norm.L2, images, model.predict(images).argmax(1))
+    assert float(size.mean() / optimum.mean()) < 1.1

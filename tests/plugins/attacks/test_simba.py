@@ -114,3 +114,25 @@ def test_begins_again_after_the_last_direction(attack_with):
     model = model_at(500.0)
     trial = attack_with(Simba(), model, IMAGES, norm=Norm.L2, radius=0.3, queries=700)
     assert trial.found.queries.tolist() == [700] * 5
+
+
+@pytest.mark.parametrize(
+    ("norm", "level", "basis", "side"),
+    [
+        (Norm.LINF, 1, "dct", 28),
+        (Norm.LINF, 1, "pixel", 28),
+        (Norm.LINF, 2, "dct", 28),
+        (Norm.L2, 32, "dct", 64),
+        (Norm.L2, 16, "pixel", 28),
+    ],
+)
+def test_a_step_on_the_grid_is_no_step_into_the_same_image(norm, level, basis, side, attack_with):
+    """The first direction and its other sign already change the image that the model is asked about."""
+    model = LinearClassifier(torch.ones(2, 1, side, side) * torch.tensor([2.0, 1.0])[:, None, None, None])
+    grey, asked, predict = torch.full((1, 1, side, side), 128 / 255), [], model.predict
+    model.predict = lambda images: (asked.append(images.clone()), predict(images))[1]
+    attack = Simba(Simba.Params(basis=basis))
+    attack_with(attack, model, grey, norm=norm, radius=level / 255, queries=30, labels=torch.tensor([0]))
+    changed = [bool((image != grey).any()) for image in asked[1:]]
+    assert sum(changed) >= 0.9 * len(changed)
+    assert len({image.numpy().tobytes() for image in asked}) > 10

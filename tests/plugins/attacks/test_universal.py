@@ -85,6 +85,15 @@ def test_one_class_withstands_and_only_one(attack_with):
     assert len(set(labels[~trial.found.found].tolist())) == 1
 
 
+def test_a_confident_model_has_a_slope_too(attack_with):
+    """Of 1e4 times the scores, the classes are the same: so are the best perturbation and what it breaks."""
+    confident = LinearClassifier(1e4 * TWO.weight, 1e4 * TWO.bias)
+    exact = distance(Norm.LINF)
+    radius = float(exact.quantile(0.7))
+    trial = attack_with(made(), confident, IMAGES, norm=Norm.LINF, radius=radius, labels=ONES, grid=Grid.NONE)
+    assert sum(trial.broken) >= int((exact < radius).sum()) - 1
+
+
 def test_the_same_seed_gives_the_same_result_and_every_parameter_has_an_effect(attack_with):
     weight = torch.randn(4, 1, 6, 6, generator=torch.Generator().manual_seed(1))
     model = LinearClassifier(weight, -0.5 * weight.flatten(1).sum(1))

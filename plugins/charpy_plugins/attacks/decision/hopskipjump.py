@@ -80,7 +80,7 @@ class Hopskipjump(Attack):
 class _Walk:
     def __init__(self, task: Task, params: Hopskipjump.Params) -> None:
         self.task, self.params, self.norm = task, params, task.threat.norm
-        self.noise, self.size = task.random.fork("hopskipjump"), task.images[0].numel()
+        self.noise, self.size = task.random.fork("hopskipjump"), task.images.shape[1:].numel()
         self.render = Rendering(task, dither=self.norm is Norm.LINF)
         power = 1.5 if self.norm is Norm.L2 else 2.0
         self.threshold = params.gamma / self.size**power

@@ -79,7 +79,7 @@ class _Search:
     def __init__(self, task: Task, params: Rays.Params) -> None:
         self.task, self.random = task, task.random.fork("rays")
         self.shape = task.images.shape[1:]
-        self.size = task.images[0].numel()
+        self.size = task.images.shape[1:].numel()
         self.on_grid = task.threat.grid is Grid.EIGHT_BIT
         self.dither = params.dither or max(LEAST_PARTS, self.size // PART)
         self.ticks = 255 * self.dither if self.on_grid else math.ceil(math.sqrt(self.size) / params.tolerance)

@@ -20,6 +20,7 @@ MADRY = "Madry et al. 2018, section 5"
 class LossName(StrEnum):
     """What is minimised; see `charpy.losses`."""
 
+    LOG_ODDS = "log_odds"
     CROSS_ENTROPY = "cross_entropy"
     DLR = "dlr"
     MARGIN = "margin"
@@ -32,8 +33,9 @@ class Pgd(Attack):
     unit length; L1: equal moves of the largest values, SLIDE, Tramer & Boneh 2019) and P the exact projection onto the
     ball inside the box. A value at the box that would leave it is no candidate for an L1 move.
 
-    Every start is uniform in the ball. The default step is longer than the paper's for MNIST, where 40 steps reach the
-    edge of the ball only if they all agree.
+    The log-odds of the true class fall where the cross-entropy rises, but keep their slope where the model is so
+    confident that the cross-entropy has none. Every start is uniform in the ball. The default step is longer than the
+    paper's for MNIST, where 40 steps reach the edge of the ball only if they all agree.
     """
 
     norms = frozenset({Norm.LINF, Norm.L2, Norm.L1})
@@ -53,7 +55,7 @@ class Pgd(Attack):
             source="ours",
         )
         restarts: int = param(1, ge=1, description="random starts", source=MADRY)
-        loss: LossName = param(LossName.CROSS_ENTROPY, description="what is minimised", source=MADRY)
+        loss: LossName = param(LossName.LOG_ODDS, description="what is minimised", source=MADRY)
         share: float = param(
             0.01,
             gt=0,
@@ -66,7 +68,7 @@ class Pgd(Attack):
         """Descend from random images of the ball."""
         threat, random = task.threat, task.random.fork("pgd")
         step = self.params.step * threat.radius
-        count = max(1, round(self.params.share * task.images[0].numel()))
+        count = max(1, round(self.params.share * task.images.shape[1:].numel()))
 
         def start(sample: torch.Tensor, run: torch.Tensor) -> torch.Tensor:
             return random_start(threat.norm, task.images[sample], threat.radius, random, sample, run)

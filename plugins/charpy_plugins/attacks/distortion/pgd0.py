@@ -41,7 +41,7 @@ class Pgd0(Attack):
         """Descend from random images."""
         threat, random = task.threat, task.random.fork("pgd0")
         shape = task.images.shape[1:]
-        length = self.params.step * task.images[0].numel()
+        length = self.params.step * task.images.shape[1:].numel()
 
         def start(sample: torch.Tensor, run: torch.Tensor) -> torch.Tensor:
             images = task.images[sample]

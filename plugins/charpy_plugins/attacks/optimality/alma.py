@@ -28,7 +28,8 @@ class Alma(Attack):
     learning rate falls exponentially, to `last_share` at the end. The first step goes down the penalty alone, and the
     first learning rate is the one with which it is `first_distance` long.
 
-    Differs from the paper: the learning rate falls to 0.001 of itself, not 0.01, and so ends nearer to the boundary.
+    Differs from the paper: the learning rate falls to 0.001 of itself, not 0.01, and so ends nearer to the boundary. Of
+    two classes, whose ratio is constant, y is the margin over that of the original.
     """
 
     norms = frozenset({Norm.L2, Norm.L1})
@@ -53,7 +54,10 @@ class Alma(Attack):
         improvement: float = param(0.95, gt=0, le=1, description="ratio that counts as closer", source=PAPER)
         smoothing: float = param(0.9, gt=0, lt=1, description="of multiplier, squares and momentum", source=PAPER)
         tolerance: float = param(
-            1e-4, ge=0, description="added to the difference of logits", source="the authors' code"
+            1e-4,
+            ge=0,
+            description="added to the ratio",
+            source="the authors' code, which adds it to the difference of logits",
         )
 
     def run(self, task: Task) -> None:
@@ -67,6 +71,7 @@ class Alma(Attack):
             ones = torch.ones(sample.shape, device=images.device)
             return {
                 "images": images,
+                "unit": ones,
                 "delta": torch.zeros_like(images),
                 "squares": torch.ones_like(images),
                 "momentum": torch.zeros_like(images),
@@ -80,17 +85,18 @@ class Alma(Attack):
 
         def advance(state: State) -> torch.Tensor:
             delta, iteration = state["delta"], state["iteration"]
-            found = oracle.loss_and_gradient(
-                state["images"] + delta, state["sample"], _ratio(task, state["sample"], params.tolerance)
-            )
-            ratio, begun = found.loss.nan_to_num(posinf=0.0), iteration > 0
+            found = oracle.loss_and_gradient(state["images"] + delta, state["sample"], _ratio(task, state["sample"]))
+            loss, begun = found.loss.nan_to_num(posinf=0.0), iteration > 0
+            if oracle.num_classes < 3:
+                state["unit"] = torch.where(begun, state["unit"], loss.abs().clamp_min(1e-30))
+            ratio = loss / state["unit"] + params.tolerance
             self._raise_rho(state, ratio)
             slope = _slope(ratio, state["rho"], state["mu"])
             mu = torch.lerp(state["mu"], slope, 1 - keep).clamp(1e-6, 1e12)
             state["mu"] = torch.where(begun, mu, state["mu"])
             state["first"] = torch.where(ratio < 0, torch.minimum(state["first"], iteration), state["first"])
 
-            gradient = column(_slope(ratio, state["rho"], state["mu"])) * found.gradient
+            gradient = column(_slope(ratio, state["rho"], state["mu"]) / state["unit"]) * found.gradient
             gradient = gradient + column(begun) * _away(norm, delta)
             state["squares"] = keep * state["squares"] + (1 - keep) * gradient.square()
             state["momentum"] = keep * state["momentum"] + gradient / (state["squares"].sqrt() + 1e-8)
@@ -115,15 +121,15 @@ class Alma(Attack):
         state["seen"] = torch.where(due | (state["iteration"] == 0), ratio, state["seen"])
 
 
-def _ratio(task: Task, sample: torch.Tensor, tolerance: float) -> Objective:
-    """(margin + tolerance) / (largest score - third largest); with two classes the margin, whose ratio is always 1."""
+def _ratio(task: Task, sample: torch.Tensor) -> Objective:
+    """Margin / (largest score - third largest); with two classes, whose ratio is always 1, the margin."""
 
     def objective(scores: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        margins = task.margins(scores, sample[rows]) + tolerance
+        margins = task.margins(scores, sample[rows])
         if scores.shape[1] < 3:
             return margins
         top = scores.topk(3, dim=1).values
-        return margins / (top[:, 0] - top[:, 2] + 1e-8)
+        return margins / (top[:, 0] - top[:, 2]).clamp_min(1e-30)
 
     return objective
 

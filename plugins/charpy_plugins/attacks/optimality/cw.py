@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from charpy.geometry import largest, norm_of
+from charpy.geometry import column, largest, norm_of
 from charpy.interfaces.attack import Attack, Family, Task
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
+from charpy.losses import unit_of
 from charpy.search.adam import direction, moments
 from charpy.search.constant import LARGEST, constants, falling, search_constant, stalled
 from charpy.search.stream import State, each_sample
@@ -15,8 +16,9 @@ from charpy.search.witnesses import Witnesses
 from charpy.threat import Access, Norm
 
 PAPER = "Carlini & Wagner 2017, section V"
-INSIDE = 0.999999
-"""tanh reaches the ends of the box only at infinity: values begin this share of the way."""
+INSIDE, NEARER = 0.999999, 0.999
+"""tanh reaches the ends of the box only at infinity: no value begins further out. There its slope is 2e-6, from which
+a descent that the budget cuts short does not get away in time: in L2 that one begins nearer to the middle."""
 
 FASTER = 10.0
 """Where the budget cuts a descent short, its learning rate grows as the steps shrink, up to so many times."""
@@ -37,6 +39,10 @@ with ten times the constant, to the square root of the share; the search ends be
 STRIDE = 0.3
 """L2, L0: a larger learning rate shrinks, at most to its own, until a step is this share of the way to the boundary as
 the gradient of the original has it."""
+
+SLOPES = (1.0, 1e3)
+"""Where the largest slope of the original's margin lies outside, scores count in another unit: the first constant is
+made for slopes of about 1."""
 
 PACE = 0.25
 """Linf: the learning rate is at most this share of the ceiling: larger steps leap over what is to be found."""
@@ -96,6 +102,7 @@ class _Descent:
         self.steps = max(1, min(params.steps, max(left // share, SHORTEST)))
         self.stalls = params.abort_early and rounds.stalls and self.steps == params.steps
         rounds.cut = self.steps < CUT * params.steps
+        rounds.inside = NEARER if rounds.cut and task.threat.norm is Norm.L2 else INSIDE
         self.rate = params.learning_rate * min(params.steps / self.steps, FASTER)
 
     def begin(self, sample: torch.Tensor, _: torch.Tensor) -> State:
@@ -104,7 +111,7 @@ class _Descent:
         unknown = torch.full(sample.shape, torch.inf, device=images.device)
         return {
             "images": images,
-            "w": _variables(images),
+            "w": _variables(images, self.rounds.inside),
             "free": torch.ones_like(images[:, :1], dtype=torch.bool),
             "ceiling": torch.ones_like(unknown),
             "step": torch.full_like(unknown, CEILING_STEP),
@@ -114,6 +121,7 @@ class _Descent:
             **falling(sample),
             "iteration": torch.zeros_like(sample),
             "reach": unknown,
+            "unit": torch.ones_like(unknown),
             "rounds": torch.zeros_like(sample),
             **moments(images),
             **constants(sample, self.params.constant),
@@ -128,12 +136,14 @@ class _Descent:
         penalty, pull = self.rounds.penalty(state, delta)
         first = (state["moments"] == 0) & (state["rounds"] == 0)
         self.witnesses.begin(state["sample"][first], margins[first])
+        self.witnesses.meet(state["sample"], x, margins)
+        success = margins < -self.params.confidence
+        state["unit"] = torch.where(first, unit_of(slope, *SLOPES), state["unit"])
+        margins, slope = margins / state["unit"], slope / column(state["unit"])
         away = margins.abs() / norm_of(Norm.L2, slope).clamp_min(1e-12)
         state["reach"] = torch.where(first, away.nan_to_num(nan=torch.inf), state["reach"])
-        self.witnesses.meet(state["sample"], x, margins)
-        short = margins + self.params.confidence
+        short = margins + self.params.confidence / state["unit"]
         loss = penalty + state["constant"] * short.clamp_min(0)
-        success = margins < -self.params.confidence
         self.rounds.keep(state, success, x, slope, delta)
         gradient = pull + (state["constant"] * (short > 0))[:, None, None, None] * slope
         rate = self.rounds.rate(state, self.rate, self.params.learning_rate)[:, None, None, None]
@@ -160,6 +170,7 @@ class _Rounds:
     expected = 1
     stalls = True
     cut = False
+    inside = INSIDE
 
     def rate(self, state: State, first: float, least: float) -> torch.Tensor:
         """The learning rate of each row, `first` at most: a step is short against the distance of the boundary."""
@@ -195,10 +206,9 @@ class _Rounds:
         """Prepare the next descent where one has ended; True where there is none."""
         raise NotImplementedError
 
-    @staticmethod
-    def restart(state: State, where: torch.Tensor, image: torch.Tensor) -> None:
+    def restart(self, state: State, where: torch.Tensor, image: torch.Tensor) -> None:
         """Begin the next descent at `image`."""
-        state["w"] = torch.where(where[:, None, None, None], _variables(image), state["w"])
+        state["w"] = torch.where(where[:, None, None, None], _variables(image, self.inside), state["w"])
         state["size"] = torch.where(where, torch.inf, state["size"])
 
 
@@ -268,5 +278,5 @@ class _Freezing(_Rounds):
         return ended & ((state["constant"] > MOST) | ~state["free"].flatten(1).any(1))
 
 
-def _variables(images: torch.Tensor) -> torch.Tensor:
-    return torch.atanh((2 * images - 1) * INSIDE)
+def _variables(images: torch.Tensor, inside: float) -> torch.Tensor:
+    return torch.atanh((2 * images - 1).clamp(-inside, inside))

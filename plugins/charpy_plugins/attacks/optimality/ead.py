@@ -8,12 +8,16 @@ from charpy.geometry import column
 from charpy.interfaces.attack import Attack, Family, Task
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
+from charpy.losses import unit_of
 from charpy.search.constant import LARGEST, constants, falling, search_constant, stalled
 from charpy.search.stream import State, each_sample
 from charpy.search.witnesses import Witnesses
 from charpy.threat import Access, Norm
 
 PAPER = "Chen et al. 2018, section 4 and algorithm 1"
+
+STEEPEST = 1e6
+"""Largest slope of the original's margin that c multiplies as it is."""
 
 
 class Ead(Attack):
@@ -81,6 +85,7 @@ class _Descent:
             "x": images,
             "ahead": images,
             "iteration": torch.zeros_like(sample),
+            "unit": torch.ones(sample.shape, device=images.device),
             **falling(sample),
             "succeeded": torch.zeros(sample.shape, dtype=torch.bool, device=images.device),
             "beta": torch.full(sample.shape, self.params.beta, device=images.device),
@@ -94,9 +99,10 @@ class _Descent:
         margins, slope, _ = self.task.oracle.loss_and_gradient(state["ahead"], sample, "margin")
         first = (state["iteration"] == 0) & (state["searches"] == 0) & (state["betas"] == 0)
         self.witnesses.begin(sample[first], margins[first])
-        short = margins + self.params.confidence
+        state["unit"] = torch.where(first, unit_of(slope, 0.0, STEEPEST), state["unit"])
+        short, weight = margins + self.params.confidence, state["constant"] / state["unit"]
         delta = state["ahead"] - images
-        gradient = 2 * delta + column(state["constant"] * (short > 0)) * slope
+        gradient = 2 * delta + column(weight * (short > 0)) * slope
         pace = self.params.learning_rate * (1 - state["iteration"] / self.steps).sqrt()
         self._witness(state, state["ahead"], margins)
         state["x"] = _shrink(images, delta - column(pace) * gradient, column(state["beta"]))
@@ -110,7 +116,7 @@ class _Descent:
         ended = state["iteration"] >= self.steps
         if self.params.abort_early:
             size = (delta.square() + column(state["beta"]) * delta.abs()).flatten(1).sum(1)
-            ended |= stalled(state, size + state["constant"] * short.clamp_min(0), self.steps)
+            ended |= stalled(state, size + weight * short.clamp_min(0), self.steps)
         return self._next(state, ended)
 
     def _witness(self, state: State, points: torch.Tensor, margins: torch.Tensor) -> None:

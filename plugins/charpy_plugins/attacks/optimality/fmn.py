@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from charpy.geometry import column, norm_of, project
+from charpy.geometry import column, norm_of, project, steepest
 from charpy.interfaces.attack import Attack, Family, Task
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
@@ -13,6 +13,10 @@ from charpy.search.stream import State, each_sample
 from charpy.threat import Access, Norm
 
 PAPER = "Pintor et al. 2021, section 3 and algorithm 1"
+
+LEAST_GROWTH, SMALLEST = 1e-4, 1e-6
+"""Share of itself, and image values, by which the radius grows at least before the first success: just inside the
+boundary the distance to it is lost in the rounding of the size."""
 
 
 class Fmn(Attack):
@@ -65,8 +69,7 @@ class Fmn(Attack):
             adversarial = margins < 0
             state["best"] = torch.where(adversarial & (size < state["best"]), size, state["best"])
             state["radius"] = _radius(norm, state, adversarial, gamma, size, margins, slope)
-            length = slope.flatten(1).square().sum(1).sqrt().clamp_min(1e-12)
-            moved = state["x"] - column(alpha / length) * slope
+            moved = state["x"] - column(alpha) * steepest(Norm.L2, slope)
             state["x"] = project(norm, state["images"], moved, state["radius"])
             state["iteration"] = state["iteration"] + 1
             finished: torch.Tensor = state["iteration"] >= steps
@@ -89,7 +92,8 @@ def _radius(
         less = torch.minimum(torch.minimum(radius - 1, (radius * (1 - gamma)).floor()), best).clamp_min(0)
         more = torch.maximum(radius + 1, (radius * (1 + gamma)).floor())
         return torch.where(adversarial, less, more)
-    dual = {Norm.L1: Norm.LINF, Norm.L2: Norm.L2, Norm.LINF: Norm.L1}[norm]
-    gap = margins.abs().nan_to_num(posinf=0.0) / norm_of(dual, slope).clamp_min(1e-12)
-    grown = torch.where(best.isfinite(), radius * (1 + gamma), size + gap * (1 + gamma))
+    dual = (slope * steepest(norm, slope)).flatten(1).sum(1)
+    gap = margins.abs().nan_to_num(posinf=0.0) / dual.clamp_min(1e-30)
+    first = torch.maximum(size + gap * (1 + gamma), size * (1 + LEAST_GROWTH) + SMALLEST)
+    grown = torch.where(best.isfinite(), radius * (1 + gamma), first)
     return torch.where(adversarial, torch.minimum(radius * (1 - gamma), best), grown)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import softplus
 
+from charpy.geometry import column
 from charpy.interfaces.attack import Attack, Family, Task
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
-from charpy.losses import Objective, margin
+from charpy.losses import Objective, margin, unit_of
 from charpy.search.constant import LARGEST, constants, search_constant
 from charpy.search.quasi_newton import minimiser, step
 from charpy.search.stream import State, each_sample
@@ -16,6 +17,9 @@ from charpy.search.witnesses import Witnesses
 from charpy.threat import Access, Norm
 
 PAPER = "Szegedy et al. 2014, section 4.1"
+
+STEEPEST = 1e6
+"""Largest slope of the original's loss that c multiplies as it is."""
 
 
 class Lbfgs(Attack):
@@ -68,6 +72,7 @@ class _Search:
         return {
             "images": images,
             "iteration": torch.zeros_like(sample),
+            "unit": torch.ones(sample.shape, device=images.device),
             "succeeded": torch.zeros(sample.shape, dtype=torch.bool, device=images.device),
             **minimiser(images, self.params.memory),
             **constants(sample, self.params.constant),
@@ -82,9 +87,10 @@ class _Search:
         first = (state["iteration"] == 0) & (state["searches"] == 0)
         self.witnesses.begin(sample[first], margins[first])
         state["succeeded"] |= self.witnesses.meet(sample, trial, margins)
-        delta = trial - images
-        value = delta.square().flatten(1).sum(1) + state["constant"] * loss
-        converged = step(state, value, 2 * delta + state["constant"][:, None, None, None] * slope)
+        state["unit"] = torch.where(first, unit_of(slope, 0.0, STEEPEST), state["unit"])
+        delta, weight = trial - images, state["constant"] / state["unit"]
+        value = delta.square().flatten(1).sum(1) + weight * loss
+        converged = step(state, value, 2 * delta + column(weight) * slope)
         state["iteration"] = state["iteration"] + 1
         ended = converged | (state["iteration"] >= self.steps)
         if not bool(ended.any()):

@@ -36,6 +36,8 @@ class FewPixel(Attack):
 
     def run(self, task: Task) -> None:
         """Search `task.threat.th` pixels for every sample."""
+        if task.threat.th < 1:
+            return
         evolve(task, FewPixelEncoding(task, self.params.sigma0), self.params)
 
 

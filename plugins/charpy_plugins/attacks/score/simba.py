@@ -12,7 +12,7 @@ from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
 from charpy.search.random_search import random_search
 from charpy.search.stream import State
-from charpy.threat import Access, Norm
+from charpy.threat import Access, Grid, Norm
 
 PAPER = "Guo et al. 2019, algorithm 1"
 DCT = "Guo et al. 2019, section 3.2"
@@ -39,8 +39,9 @@ class Simba(Attack):
     that is refused, with the other. For Linf the largest value of a direction counts as its length.
 
     Differs from the paper, where the number of steps bounds the L2 norm: the perturbation is scaled (Linf: clipped)
-    into the ball of the threat model, and steps are no longer than a share of its radius; after the last direction they
-    begin again, in another order. The loss is the margin, which unlike a probability never saturates.
+    into the ball of the threat model, and steps are no longer than a share of its radius, but long enough to move some
+    value by 1/255 on the 8-bit grid; after the last direction they begin again, in another order. The loss is the
+    margin, which unlike a probability never saturates.
     """
 
     norms = frozenset({Norm.L2, Norm.LINF})
@@ -84,6 +85,7 @@ class _Walk:
         self.down, self.across = (_cosines(size).to(device) for size in self.shape[1:])
         self.bands = _bands(self.shape, params.low, params.stride).to(device)
         self.step = min(params.step, params.share * task.threat.radius)
+        self.least = 1 / 255 if task.threat.grid is Grid.EIGHT_BIT else 0.0
         self.known = min(self.bands.numel(), task.threat.queries)
 
     def begin(self, sample: torch.Tensor, run: torch.Tensor) -> State:
@@ -109,7 +111,9 @@ class _Walk:
         sign = self.signs.integers(state["sample"], state["place"], 2, 1)[:, 0] * 2 - 1
         sign = torch.where(state["second"], -sign, sign).to(torch.float32)
         images = self.images[state["sample"]]
-        delta = state["image"] - images + self._direction(which) * (sign * self.step)[:, None, None, None]
+        direction = self._direction(which)
+        length = (self.least / direction.flatten(1).abs().amax(1)).clamp_min(self.step)
+        delta = state["image"] - images + direction * (sign * length)[:, None, None, None]
         return {"image": self._inside(images, delta)}
 
     def _ordered(self, sample: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:

@@ -31,8 +31,9 @@ class Jsma(Attack):
     Differs from the paper: L0 and gamma count pixels; a step changes all channels of a pixel, which is the same for
     grey images. With `both_ways` each value moves in the direction that helps (the paper moves all up, or all down).
     Alpha and beta are the derivatives times the change that the box leaves. The scores are logits; of probabilities
-    beta is only -alpha. No run goes on beyond twice the radius or twice the best witness so far. At the end pixels that
-    are not needed are restored, those that matter least first, one query each.
+    beta is only -alpha. A last pixel without a partner is changed alone. No run goes on beyond twice the radius or
+    twice the best witness so far. At the end pixels that are not needed are restored, those that matter least first,
+    one query each.
     """
 
     norms = frozenset({Norm.L0})
@@ -105,7 +106,9 @@ class _Search:
         up, down = ((slope * change).sum(1).flatten(1) for slope in (slopes.target, -slopes.others))
         allowed = (state["picked"] < self.picks) & (change != 0).any(1).flatten(1)
         pair, found = best_pair(up, down, allowed)
-        chosen = torch.zeros_like(allowed).scatter_(1, pair, True) & found[:, None]
+        last = allowed & (allowed.sum(1, keepdim=True) < 2) & (up > 0) & (down > 0)
+        chosen = (torch.zeros_like(allowed).scatter_(1, pair, True) & found[:, None]) | last
+        found |= last.any(1)
         state["x"] = torch.where(chosen.view(-1, 1, *x.shape[2:]), moved, x)
         state["picked"] = state["picked"] + chosen
         pixels, best = (state["picked"] > 0).sum(1), self.witnesses.distance[sample]

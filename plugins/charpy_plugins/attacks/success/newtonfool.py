@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
-from charpy.geometry import steepest
+from charpy.geometry import column, steepest
 from charpy.interfaces.attack import Attack, Family, Task
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
@@ -15,6 +17,12 @@ from charpy.threat import Access, Goal, Norm
 
 PAPER = "Jang et al. 2017"
 
+DARKEST = 0.2
+"""Brightness, as a root mean square, below which an image counts as no darker; eta of it is 0.5/255."""
+
+BELOW, OVERSHOOT = 0.998, 1.02
+"""Share of 1/K that the probability is to fall to; share of the way there that a step goes."""
+
 
 class Newtonfool(Attack):
     """Newton steps that lower the probability of the true class, until the label changes (NewtonFool).
@@ -24,8 +32,10 @@ class Newtonfool(Attack):
     witness; going on would raise the probability again.
 
     Differs from the paper: g is computed through s = log((1 - p) / p) as -p (1 - p) grad s, the same in exact
-    arithmetic; near p = 1 the softmax's own gradient is rounded to nothing. Images stay in the box. A few more queries
-    look for the boundary between the original and the witness.
+    arithmetic; near p = 1 the softmax's own gradient is rounded to nothing. p is to fall to 0.998/K, and steps are 1.02
+    times as long: at 1/K itself, the boundary where K = 2, they would end on it. For the longest step |x0| is that of
+    a grey of 0.2 at least: a black image, of length 0, would stay. Images stay in the box. A few more queries look for
+    the boundary between the original and the witness.
     """
 
     norms = frozenset({Norm.L2})
@@ -88,13 +98,12 @@ class Newtonfool(Attack):
         first = state["step"] == 0
         witnesses.begin(sample[first], margins[first])
         reached = witnesses.meet(sample, x, margins)
-        probability, slope = torch.sigmoid(-odds), gradient.flatten(1).norm(dim=1)
-        longest = self.params.eta * task.images[sample].flatten(1).norm(dim=1)
-        newton = (probability - 1 / scores.shape[1]).clamp_min(0) / (
-            probability * torch.sigmoid(odds) * slope
-        ).clamp_min(1e-30)
-        length = torch.minimum(longest, newton)[:, None, None, None]
-        state["x"] = (x + length * steepest(Norm.L2, gradient)).clamp_(0, 1)
+        probability, uphill = torch.sigmoid(-odds), steepest(Norm.L2, gradient)
+        slope = probability * torch.sigmoid(odds) * (gradient * uphill).flatten(1).sum(1)
+        size = task.images[sample].flatten(1).norm(dim=1)
+        longest = self.params.eta * size.clamp_min(DARKEST * math.sqrt(x[0].numel()))
+        newton = OVERSHOOT * (probability - BELOW / scores.shape[1]).clamp_min(0) / slope.clamp_min(1e-30)
+        state["x"] = (x + column(torch.minimum(longest, newton)) * uphill).clamp_(0, 1)
         state["step"] += 1
         spent: torch.Tensor = state["step"] > self.params.steps
         return reached | spent | ~odds.isfinite()

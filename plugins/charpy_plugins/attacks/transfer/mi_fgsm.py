@@ -52,8 +52,8 @@ class MiFgsm(Attack):
         step_size: float | None = param(
             None, gt=0, description="of one step; 1 / steps if not given", unit="radii", source=DONG
         )
-        loss: Literal["cross_entropy", "margin", "dlr"] = param(
-            "cross_entropy", description="what is driven across the boundary", source=DONG
+        loss: Literal["log_odds", "cross_entropy", "margin", "dlr"] = param(
+            "log_odds", description="what is driven across the boundary", source=DONG
         )
         diversity: float = param(
             0.0, ge=0, le=1, description="probability of a random resizing; 0.5 in M-DI2", source=XIE

@@ -19,10 +19,10 @@ SHAFAHI = "Shafahi et al. 2020, section 3"
 class Universal(Attack):
     """One perturbation that breaks as many samples at once as it can (L2, Linf).
 
-    Ascends the mean over a batch of the cross-entropy of x_i + d, clipped at `clip` for each sample so that one that
-    is lost already cannot drown the others (eq. 3): d' = d + a sign(g), in L2 d + a g / |g|_2, back into the ball
-    (Algorithm 1). Every epoch draws a new order of the samples. At the end each sample is asked once about x_i + d,
-    cut to the box [0, 1]: what d breaks is broken, all else holds. So the share of broken samples is d's fooling rate.
+    Ascends the mean over a batch of a loss of x_i + d, clipped at `clip` for each sample so that one that is lost
+    already cannot drown the others (eq. 3): d' = d + a sign(g), in L2 d + a g / |g|_2, back into the ball (Algorithm
+    1). Every epoch draws a new order of the samples. At the end each sample is asked once about x_i + d, cut to the box
+    [0, 1]: what d breaks is broken, all else holds. So the share of broken samples is d's fooling rate.
 
     The samples of one shard share one d: by nature their outcomes depend on each other, on the spec's `shard`, and on
     which samples are attacked at all. For the fooling rate over a whole run, take a shard as large as the run, no
@@ -32,7 +32,9 @@ class Universal(Attack):
     Some class withstands: where d makes one class win, samples of that class stay. So there is no targeted form.
 
     Differs from the paper: the step falls along half a cosine to 0, where the last d is the best one, and begins at
-    `step_size` radii; the clip is nearer: a sample need only be lost, not lost by much.
+    `step_size` radii; the clip is nearer: a sample need only be lost, not lost by much. With o the log-odds of the true
+    class, the loss is not the cross-entropy log(1 + e^o), whose slope in float32 is 0 against a confident model, but
+    its concave kin -log(1 + o), -o below 0: samples that are nearly lost count more there too.
     """
 
     norms = frozenset({Norm.L2, Norm.LINF})
@@ -47,7 +49,7 @@ class Universal(Attack):
         epochs: int = param(30, ge=1, description="passes over the samples, as far as the budget goes", source="ours")
         batch: int = param(64, ge=1, description="samples that one step looks at", source="ours")
         clip: float = param(
-            1.0, gt=0, description="cross-entropy from which a sample counts no more; 9 in the paper", unit="nats",
+            1.0, gt=0, description="log-odds at which a sample is lost; in the paper a cross-entropy of 9", unit="nats",
             source=SHAFAHI,
         )  # fmt: skip
         step_size: float = param(0.5, gt=0, description="of the first step", unit="radii", source="ours")
@@ -56,6 +58,8 @@ class Universal(Attack):
         """Ascend for all samples together, then ask about each."""
         oracle, norm, radius = task.oracle, task.threat.norm, task.threat.radius
         everyone = torch.arange(len(task.labels), device=task.labels.device)
+        if not len(everyone):
+            return
         order = task.random.fork("order")
         delta = torch.zeros_like(task.images[:1])
         epochs = min(self.params.epochs, int(oracle.remaining.max()) - 1)  # the last row is for the result
@@ -73,7 +77,8 @@ class Universal(Attack):
         labels = task.labels[batch]
 
         def clipped(scores: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-            return losses.cross_entropy(scores, labels[rows]).clamp_min(-self.params.clip)
+            odds = losses.log_odds(scores, labels[rows])
+            return odds.clamp_min(0).log1p() + odds.clamp(-self.params.clip, 0)
 
         moved = task.images[batch] + delta
         asked = task.oracle.loss_and_gradient(moved.clamp(0, 1), batch, clipped, rehearsal=True)
