@@ -10,15 +10,11 @@ from dataclasses import dataclass, field
 
 import torch
 
+from charpy.bounds.certifier import NetworkCertifier
 from charpy.bounds.forward import forward_bounds
 from charpy.bounds.graph import Graph
-from charpy.bounds.networks import graph_of, why_not
 from charpy.bounds.regions import FewPixels as PixelSets
 from charpy.bounds.regions import FewValues
-from charpy.interfaces.certifier import Arithmetic, Certifier
-from charpy.interfaces.component import Params as BaseParams
-from charpy.interfaces.component import param
-from charpy.interfaces.model import Model
 from charpy.threat import Norm, ThreatModel
 
 FUNCTIONS = 1600
@@ -31,7 +27,7 @@ NARROWEST = 1e-5
 """A box whose every side is shorter is not split again."""
 
 
-class FewPixels(Certifier):
+class FewPixels(NetworkCertifier):
     """Bounds the margins over sets of images by linear functions of the pixels that may change, and splits the sets.
 
     Each set says how many pixels of which groups may be anything in [0, 1]^C. Where a bound does not prove a set, its
@@ -44,30 +40,10 @@ class FewPixels(Certifier):
     """
 
     norms = frozenset({Norm.L0})
-    arithmetic = Arithmetic.REAL
 
-    class Params(BaseParams):
-        """Parameters of the search."""
-
-        seconds: float = param(10.0, gt=0, description="most time for one sample at one level", unit="s", source="ours")
-        slack: float = param(
-            1e-4, ge=0, description="margin that a bound must leave, for rounding", unit="logits", source="ours"
-        )
-
-    def supports(self, model: Model, threat: ThreatModel) -> str:
-        """Models whose network can be traced; any goal, as what is proven is more than a targeted one asks."""
-        return why_not(model)
-
-    @torch.no_grad()
-    def certify(self, model: Model, images: torch.Tensor, labels: torch.Tensor, threat: ThreatModel) -> torch.Tensor:
-        """bool `(N,)`; the radius is a number of pixels."""
-        graph, pixels = graph_of(model), images[0, 0].numel()
-        margins = {label: graph.margins(label) for label in set(labels.tolist())}
-        proven = []
-        for image, label in zip(images, labels.tolist(), strict=True):
-            search = _Search(margins[label], image[None], self.params.slack, time.monotonic() + self.params.seconds)
-            proven.append(search.proves(min(threat.th, pixels)))
-        return torch.tensor(proven, dtype=torch.bool)
+    def proves(self, margins: Graph, image: torch.Tensor, threat: ThreatModel, deadline: float) -> bool:
+        """Refine until nothing is left."""
+        return _Search(margins, image, self.params.slack, deadline).proves(min(threat.th, image[0, 0].numel()))
 
 
 Key = tuple[tuple[int, int], ...]

@@ -1,0 +1,55 @@
+"""What certifiers that bound a network share: the graph, the margins of a label, the time and the slack."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+
+import torch
+
+from charpy.bounds.graph import Graph
+from charpy.bounds.networks import graph_of, why_not
+from charpy.interfaces.certifier import Arithmetic, Certifier
+from charpy.interfaces.component import Params as BaseParams
+from charpy.interfaces.component import param
+from charpy.interfaces.model import Model
+from charpy.threat import ThreatModel
+
+
+class NetworkCertifier(Certifier):
+    """Proves one sample after the other from the graph of its margins; the boxes or rows of one go in batches."""
+
+    arithmetic = Arithmetic.REAL
+
+    class Params(BaseParams):
+        """Parameters of a proof."""
+
+        seconds: float = param(
+            10.0, ge=0, description="nothing is begun later, for one sample at one level", unit="s", source="ours"
+        )
+        slack: float = param(
+            1e-4, ge=0, description="margin that a bound must leave, for rounding", unit="logits", source="ours"
+        )
+
+    @abstractmethod
+    def proves(self, margins: Graph, image: torch.Tensor, threat: ThreatModel, deadline: float) -> bool:
+        """Whether all margins stay above the slack for every image of the threat around `image` `(1, C, H, W)`.
+
+        `margins` is the network whose answers are the label's score minus each other one; `deadline` is a time of
+        `time.monotonic`.
+        """
+
+    def supports(self, model: Model, threat: ThreatModel) -> str:
+        """Models whose network can be traced; any goal, as what is proven is more than a targeted one asks."""
+        return why_not(model)
+
+    @torch.no_grad()
+    def certify(self, model: Model, images: torch.Tensor, labels: torch.Tensor, threat: ThreatModel) -> torch.Tensor:
+        """bool `(N,)`; see the class."""
+        graph = graph_of(model)
+        margins = {label: graph.margins(label) for label in set(labels.tolist())}
+        proven = []
+        for image, label in zip(images, labels.tolist(), strict=True):
+            deadline = time.monotonic() + self.params.seconds
+            proven.append(self.proves(margins[label], image[None], threat, deadline))
+        return torch.tensor(proven, dtype=torch.bool)
