@@ -23,7 +23,10 @@ AUDIT = 16
 """Broken samples of each norm that a certifier is asked about, too, at the level where they are broken: one that calls
 them proven is unsound."""
 
-PIECE = 8
+AUDIT_SHARE = 0.2
+"""Of the time under a norm, where it is limited, at most this share goes into the audit."""
+
+PIECE = 4
 """Samples in one call of a certifier: between two calls the time is looked at, and what is known is written."""
 
 
@@ -38,7 +41,8 @@ class Proofs:
 
     def __post_init__(self) -> None:
         self.proven = np.zeros(len(self.walk.correct), np.int64)
-        self.deadline = np.inf if self.budget is None else time.monotonic() + self.budget
+        self.end = np.inf if self.budget is None else time.monotonic() + self.budget
+        self.deadline = self.end
 
     def all(self) -> None:
         """Each certifier that supports the model: the audit, then level after level, or the search for the largest."""
@@ -49,7 +53,10 @@ class Proofs:
             if reason := planned.certifier.supports(self.walk.bench.model, threat):
                 self._write(planned, ProofKey(self.walk.model, threat.norm, 0, planned.kind, 0), {}, 0.0, reason)
                 continue
+            if self.budget is not None:
+                self.deadline = min(self.end, time.monotonic() + AUDIT_SHARE * self.budget)
             self._audit(planned)
+            self.deadline = self.end
             if isinstance(self.walk.threat.levels, str):
                 self._search(planned)
             else:

@@ -45,7 +45,7 @@ class Affine(ABC):
         """Take the device and precision of `like`."""
         for name, value in vars(self).items():
             if isinstance(value, torch.Tensor) and value.is_floating_point():
-                setattr(self, name, value.to(like))
+                setattr(self, name, value.to(like.device, like.dtype))
 
 
 @dataclass

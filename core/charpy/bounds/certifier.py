@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from abc import abstractmethod
 
@@ -27,6 +28,7 @@ class NetworkCertifier(Certifier):
         seconds: float = param(
             10.0, ge=0, description="nothing is begun later, for one sample at one level", unit="s", source="ours"
         )
+        float64: bool = param(False, description="compute bounds in double precision", source="ours")
         slack: float = param(
             1e-4, ge=0, description="margin that a bound must leave, for rounding", unit="logits", source="ours"
         )
@@ -47,6 +49,9 @@ class NetworkCertifier(Certifier):
     def certify(self, model: Model, images: torch.Tensor, labels: torch.Tensor, threat: ThreatModel) -> torch.Tensor:
         """bool `(N,)`; see the class."""
         graph = graph_of(model)
+        if self.params.float64:
+            images = images.double()
+            graph = copy.deepcopy(graph).to(images)
         margins = {label: graph.margins(label) for label in set(labels.tolist())}
         proven = []
         for image, label in zip(images, labels.tolist(), strict=True):

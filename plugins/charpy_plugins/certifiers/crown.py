@@ -18,7 +18,8 @@ EFFORTS = (0, 5, 15)
 """Steps of the search for the slopes of inner bounds, one round after the other; each takes several times longer."""
 
 HOPELESS = 0.5
-"""A round that leaves more than this share of what was missing is the last."""
+"""A round that leaves more than this share of what was missing is the last; so is a first one that misses by more than
+the margin that the image itself has."""
 
 
 class Crown(NetworkCertifier):
@@ -41,7 +42,7 @@ class Crown(NetworkCertifier):
 
     def proves(self, margins: Graph, image: torch.Tensor, threat: ThreatModel, deadline: float) -> bool:
         """Round after round."""
-        region, before = _region(image, threat), -torch.inf
+        region, before = _region(image, threat), -float(margins(image).min()) / HOPELESS
         rows = torch.eye(margins.num_classes, dtype=image.dtype, device=image.device)[None]
         for effort in EFFORTS:
             known = known_bounds(margins, region, effort)

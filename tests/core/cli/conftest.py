@@ -14,7 +14,7 @@ import pytest
 
 from charpy.cli.app import run_program
 
-QUICK = ("--samples", "12", "--queries", "80", "--levels", "1,3", "--battery", "dual-paper")
+QUICK = ("--samples", "12", "--queries", "80", "--levels", "1,3", "--battery", "dual-paper", "--certify", "0")
 
 
 class Done(NamedTuple):

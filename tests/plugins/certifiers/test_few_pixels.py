@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from charpy.interfaces.model import Output
+from charpy.plugins import registry
 from charpy.testing.linear import LinearClassifier
 from charpy.threat import Norm, ThreatModel
 from charpy_plugins.certifiers.few_pixels import FewPixels
@@ -57,6 +58,38 @@ def test_what_is_proven_is_broken_by_no_enumerated_change(count, pooled):
             proven += bool(answer)
     assert decided >= 27, "nearly everything is decided on images as small as these"
     assert proven >= 3
+
+
+def test_digits_are_decided_as_exhaustive_search_over_every_pixel_and_value_decides():
+    """One pixel, all 256 values at all 64 places; two pixels, both black or white."""
+    model = registry().create("models", "digits-cnn")
+    samples = registry().create("datasets", "digits").read(list(range(24)))
+    images = samples.images.float() / 255 if samples.images.dtype == torch.uint8 else samples.images
+    right = model.predict(images).argmax(1) == samples.labels
+    images, labels = images[right], samples.labels[right]
+    one, two = (certify(model, images, labels, th) for th in (1, 2))
+    corners = torch.cartesian_prod(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0]))
+    pairs = torch.tensor(list(itertools.combinations(range(64), 2)))
+    for image, label, by_one, by_two in zip(images, labels, one, two, strict=True):
+        changed = image.flatten().repeat(64, 256, 1)
+        changed[torch.arange(64), :, torch.arange(64)] = torch.arange(256) / 255
+        found = (model.predict(changed.view(-1, 1, 8, 8)).argmax(1) != label).any()
+        assert bool(by_one) == (not bool(found)), "decided either way"
+        changed = image.flatten().repeat(len(pairs), 4, 1)
+        changed.scatter_(2, pairs[:, None].expand(-1, 4, -1), corners.expand(len(pairs), -1, -1))
+        if bool((model.predict(changed.view(-1, 1, 8, 8)).argmax(1) != label).any()):
+            assert not bool(by_two)
+    assert 0 < int(one.sum()) < len(one)
+
+
+def test_double_precision_decides_the_same():
+    model, images = tiny(2), torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(9))
+    labels, threat = model.predict(images).argmax(1), ThreatModel.at_level(Norm.L0, 1)
+    single, double = (
+        FewPixels(FewPixels.Params(float64=wide)).certify(model, images, labels, threat) for wide in (0, 1)
+    )
+    assert single.tolist() == double.tolist()
+    assert model.module[0].weight.dtype == torch.float32, "the model is left as it is"
 
 
 @pytest.mark.parametrize("channels", [1, 3])
