@@ -13,7 +13,7 @@ SOURCES := $(shell find core plugins models -type f -not -path '*/__pycache__/*'
 .PHONY: demo setup test lint check wheel-test test-slow bench clean
 
 demo: setup
-	$(BIN)/charpy assess digits-cnn --data digits --out demo
+	$(BIN)/charpy assess digits-cnn --data digits --certify 15 --out demo
 
 setup: $(VENV)/.installed
 
