@@ -44,6 +44,9 @@ before: then they are a whole radius long. Shortest step in radii."""
 WIDENED = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))
 """L1: (radius in radii, share of the steps) of the phases of a run that begins in larger balls."""
 
+LEAST_STEPS, LEAST_WIDENED = 10, 20
+"""Queries that each of several runs side by side should have; that a run in L1 should have to begin in larger balls."""
+
 Toward = Callable[[State], str | Objective]
 """The loss of the rows of a state."""
 
@@ -64,18 +67,26 @@ class ApgdParams(BaseParams):
 class Apgd:
     """Auto-PGD for every sample of a task.
 
+    A run has no more steps than the budget allows it, so that its schedule ends within it, and inside the ball; the
+    larger balls of L1 are left out where fewer than `LEAST_WIDENED` steps are left.
+
     Args:
         task: images, threat, oracle and streams.
         params: the schedule.
         toward: the loss.
+        abreast: runs of a sample that share its budget; fewer where each would get less than `LEAST_STEPS`.
     """
 
-    def __init__(self, task: Task, params: ApgdParams, toward: Toward) -> None:
+    def __init__(self, task: Task, params: ApgdParams, toward: Toward, abreast: int = 1) -> None:
         self.task, self.toward, self.rho = task, toward, params.rho
         self.norm, self.random = task.threat.norm, task.random.fork("apgd")
-        plan = WIDENED if self.norm is Norm.L1 and params.widen else ((1.0, 1.0),)
-        lengths = [math.ceil(share * params.steps) for _, share in plan[:-1]]
-        lengths.append(max(1, params.steps - sum(lengths)))
+        self.abreast = max(1, min(abreast, task.threat.queries // LEAST_STEPS))
+        allowed = task.threat.queries // self.abreast
+        widen = self.norm is Norm.L1 and params.widen and allowed >= LEAST_WIDENED
+        plan = WIDENED if widen else ((1.0, 1.0),)
+        steps = max(1, min(params.steps, allowed - len(plan)))  # each phase asks about its start, too
+        lengths = [math.ceil(share * steps) for _, share in plan[:-1]]
+        lengths.append(max(1, steps - sum(lengths)))
         device = task.images.device
         self.radii = torch.tensor([factor * task.threat.radius for factor, _ in plan], device=device)
         self.lengths = torch.tensor(lengths, device=device)
@@ -83,9 +94,9 @@ class Apgd:
         self.shortest = self._share(L1_WINDOW if self.norm is Norm.L1 else LAST_WINDOW)
         self.decrease = self._share(WINDOW_DECREASE)
 
-    def run(self, runs: int, abreast: int = 1) -> None:
-        """Search every sample `runs` times, `abreast` of them side by side, until it is no longer active."""
-        each_sample(self.task, self._begin, self._advance, runs=runs, abreast=abreast)
+    def run(self, runs: int) -> None:
+        """Search every sample `runs` times, some of them side by side, until it is no longer active."""
+        each_sample(self.task, self._begin, self._advance, runs=runs, abreast=self.abreast)
 
     def _share(self, share: float) -> torch.Tensor:
         """That share of each phase's steps, at least one."""

@@ -32,8 +32,8 @@ class FewPixels(NetworkCertifier):
 
     Each set says how many pixels of which groups may be anything in [0, 1]^C. Where a bound does not prove a set, its
     largest group is halved, over all ways to share the count; single pixels become boxes, whose values are halved. With
-    k = 1 all places begin as boxes. Ends when nothing is left (proven), when the middle of a box is misclassified, or when
-    the time is up.
+    k = 1 all places begin as boxes. Ends when nothing is left (proven), when the middle of a box is misclassified, or
+    when the time is up.
 
     Source: covering sets as in Shapira et al. 2023, Deep learning robustness verification for few-pixel attacks
     (OOPSLA); the bounds are forward linear relaxation, exact in the number of changed pixels.

@@ -276,3 +276,16 @@ def test_rows_that_join_late_follow_their_own_schedule(norm, attack_with):
         alone = attack_with(attack, model, given[one], labels=labels[one], ids=names[one], **fields).found
         assert alone.queries.tolist() == together.queries[one].tolist()
         assert torch.equal(alone.images, together.images[one])
+
+
+@pytest.mark.parametrize("kind", [ApgdCe, ApgdDlr, ApgdT])
+@pytest.mark.parametrize("norm", RADII)
+@pytest.mark.parametrize("queries", [12, 25, 60])
+def test_a_short_budget_is_spent_inside_the_ball(kind, norm, queries, attack_with):
+    """A linear model, 1.3 times the largest optimum: whatever the budget, the last steps are where a witness counts."""
+    model = LinearClassifier(torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(1)))
+    given = torch.rand(6, 3, 5, 5, generator=torch.Generator().manual_seed(2)) * 0.2 + 0.4
+    radius = 1.3 * float(model.smallest(norm, given, model.predict(given).argmax(1)).max())
+    trial = attack_with(kind(), model, given, norm=norm, radius=radius, grid=Grid.NONE, queries=queries)
+    assert sum(trial.broken) >= 5
+    assert int(trial.found.queries.max()) <= queries

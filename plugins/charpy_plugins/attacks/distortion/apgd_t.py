@@ -57,7 +57,7 @@ class ApgdT(Attack):
             targets = ranked[state["sample"], state["run"] % ranked.shape[1]]
             return lambda scores, rows: named(scores, labels[rows], targets[rows])
 
-        Apgd(task, self.params, toward).run(ranked.shape[1] * self.params.restarts, self.params.abreast)
+        Apgd(task, self.params, toward, self.params.abreast).run(ranked.shape[1] * self.params.restarts)
 
 
 def runners_up(task: Task, count: int) -> torch.Tensor:
