@@ -120,7 +120,7 @@ def test_a_higher_level_only_attacks_what_still_stands_and_carry_false_attacks_a
 
 
 def test_the_same_seed_gives_the_same_report_at_any_batch_size_and_another_seed_other_witnesses(tmp_path):
-    reports, images, engines = [], [], []
+    reports, images = [], []
     for name, fields in {"a": {"batch_size": 32}, "b": {"batch_size": 256}, "c": {"seed": 1}}.items():
         path = run(tmp_path / f"{name}.charpy", spec_of(**fields))
         report = comparable(document(path))
@@ -553,7 +553,7 @@ def test_a_randomised_model_is_named_in_the_warnings(tmp_path):
 
 
 def test_the_shipped_digits_model_gives_the_same_report_at_batch_32_and_256(tmp_path):
-    reports, images = [], []
+    reports, images, engines = [], [], []
     for name, fields in {"a": {"batch_size": 32}, "b": {"batch_size": 256}, "c": {"seed": 1}}.items():
         threats = [{"norm": norm, "levels": [1, 10], "queries": 300} for norm in ("l0", "linf")]
         data = {"kind": "digits", "samples": 20}
