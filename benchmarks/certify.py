@@ -88,6 +88,7 @@ def bracket(
     ),
     queries: int = 5000,
     seconds: float = 10.0,
+    page_name: str = "bracket",
 ) -> None:  # fmt: skip
     """Proven, broken and undecided.
 
@@ -95,8 +96,9 @@ def bracket(
         runs: MODEL:DATA:NORM:LEVELS:SAMPLES each.
         queries: of each attack, per image and level.
         seconds: of each proof.
+        page_name: of the page.
     """
-    page, contradictions, pairs = Page("bracket"), 0, 0
+    page, contradictions, pairs = Page(page_name), 0, 0
     page.table("model | norm | th | images | proven | broken | undecided | median s | largest s | contradictions")
     for text in runs:
         model, data, norm, levels, samples = text.split(":")

@@ -33,7 +33,7 @@ def assess(
     grid: Literal["8bit", "none"] = "8bit",
     batch_size: int | None = None,
     minimal: bool = False,
-    certify: float = 60.0,
+    certify: float = 30.0,
     name: str | None = None,
 ) -> int:
     """Break one model under L0 and Linf side by side, and write the dual report.
