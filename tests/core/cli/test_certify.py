@@ -8,7 +8,7 @@ import pytest
 
 from charpy.analysis.document import Assessment
 
-SMALL = ("digits-cnn", "--data", "digits", "--samples", "8", "--levels", "1", "--queries", "500")
+SMALL = ("digits-cnn", "--data", "digits", "--samples", "4", "--levels", "1", "--queries", "500")
 
 
 def document(folder: str) -> Assessment:
