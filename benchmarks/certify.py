@@ -13,26 +13,24 @@ from __future__ import annotations
 import csv
 import itertools
 import os
-import shlex
 import statistics
-import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from contest import load_case
 from cyclopts import App, Parameter
+from page import Sheet, command
 
 from charpy.analysis.document import Assessment
 from charpy.analysis.summary import RunSummary
 from charpy.bounds.backward import lower_bounds
+from charpy.bounds.from_torch import graph_of_module
 from charpy.bounds.inner import known_bounds, lines_of
 from charpy.bounds.regions import Box
-from charpy.environment import environment
 from charpy.evaluator import evaluate
 from charpy.plugins import registry
 from charpy.runfile import RunFile
@@ -44,32 +42,12 @@ app = App(name="python benchmarks/certify.py", help_format="plaintext", version_
 RESULTS = Path(__file__).parent / "results"
 
 
-@dataclass
-class Page:
-    """A Markdown page, on stdout and in memory."""
-
-    stage: str
-    lines: list[str] = field(default_factory=list)
-    started: dict[str, object] = field(default_factory=environment)
-
-    def add(self, *lines: str) -> None:
-        """Print and keep."""
-        print("\n".join(lines), flush=True)
-        self.lines += lines
-
-    def table(self, head: str) -> None:
-        """Begin a table."""
-        self.add("", f"| {head} |", "|" + "---|" * (head.count("|") + 1))
-
-    def row(self, *cells: object) -> None:
-        """One row."""
-        self.add("| " + " | ".join(map(str, cells)) + " |")
+class Page(Sheet):
+    """A page of certificates."""
 
     def write(self, title: str, how: str) -> None:
         """The page."""
-        command = shlex.join(["benchmarks/certify.py", *sys.argv[1:]])
-        machine = ", ".join(f"{key} {value}" for key, value in self.started.items())
-        head = [f"# Certificates: {title}", "", f"Written by `python {command}`.", "", how, "", f"Machine: {machine}."]
+        head = [f"# Certificates: {title}", "", f"Written by `{command()}`.", "", how, "", f"{self.machine}."]
         text = "\n".join([*head, *self.lines, ""])
         (RESULTS / f"certify_{self.stage}.md").write_text(text, encoding="utf-8")
 
@@ -171,7 +149,7 @@ def beside(*, models: tuple[str, ...] = ("mnist-lenet:1", "mnist-lenet:3", "mnis
     for text in models:
         name, th = text.split(":")
         module, case_images, labels = _module(name, images)
-        graph, classes, radius = graph_of_any(module, case_images), 10, int(th) / 255
+        graph, classes, radius = graph_of_module(module, tuple(case_images.shape[1:])), 10, int(th) / 255
         theirs_model = BoundedModule(module, case_images[:1], bound_opts={"conv_mode": "matrix"})
         walls: tuple[list[float], list[float]] = ([], [])
         gaps = []
@@ -209,13 +187,6 @@ def _module(name: str, images: int) -> tuple[torch.nn.Module, torch.Tensor, torc
         layers += [torch.nn.Linear(i, o), torch.nn.ReLU()]
     module = torch.nn.Sequential(*layers[:-1]).eval()
     return module, case.images, module(case.images).argmax(1)
-
-
-def graph_of_any(module: torch.nn.Module, images: torch.Tensor) -> Any:
-    """The graph of a module."""
-    from charpy.bounds.from_torch import graph_of_module
-
-    return graph_of_module(module, tuple(images.shape[1:]))
 
 
 COMPETITION = """Instances of VNN-COMP whose verdict is known (`safe`: sound verifiers agree; `unsafe`: a counterexample

@@ -68,15 +68,12 @@ class Setting:
 
 
 @dataclass
-class Page:
+class Sheet:
     """A Markdown page that grows line by line, on stdout and in memory."""
 
     stage: str
-    plan: Plan
-    peers: Peers
-    missing: set[str] = field(default_factory=set)
-    lines: list[str] = field(default_factory=list)
-    started: dict[str, object] = field(default_factory=environment)
+    lines: list[str] = field(default_factory=list, kw_only=True)
+    started: dict[str, object] = field(default_factory=environment, kw_only=True)
 
     def add(self, *lines: str) -> None:
         """Print and keep `lines`."""
@@ -92,19 +89,32 @@ class Page:
         """One row of a table."""
         self.add(f"| {' | '.join(str(cell).replace('|', '/') for cell in cells)} |")
 
+    @property
+    def machine(self) -> str:
+        """What it was started on."""
+        return "Machine: " + ", ".join(f"{key} {value}" for key, value in self.started.items())
+
+
+@dataclass
+class Page(Sheet):
+    """A page of `strength.py`."""
+
+    plan: Plan
+    peers: Peers
+    missing: set[str] = field(default_factory=set)
+
     def write(self, title: str, how: str) -> None:
         """The page: the command, how to read it and the machine, above the lines."""
-        machine = ", ".join(f"{key} {value}" for key, value in self.started.items())
         peers = "; ".join(f"{name} {version}" for name, version in self.peers.versions.items())
         gone = [f"{name} ({reason})" for name, reason in self.peers.missing.items()] + sorted(self.missing)
         text = [
             f"# Strength: {title}",
             "",
-            f"Written by `{_command()}`, {self.plan.repeats} run(s) of each attack.",
+            f"Written by `{command()}`, {self.plan.repeats} run(s) of each attack.",
             "",
             how.strip(),
             "",
-            f"Machine: {machine}; load at the end {os.getloadavg()[0]:.2f}.",
+            f"{self.machine}; load at the end {os.getloadavg()[0]:.2f}.",
             "",
             f"Peers: {peers or 'none'}.",
             "",
@@ -141,7 +151,7 @@ def failures(runs: list[Measured]) -> str:
     return ", ".join(dict.fromkeys(note for run in runs for note in run.notes if "FAILED" in note))
 
 
-def _command() -> str:
+def command() -> str:
     """The command as it was given, without the folders that lie on this machine only."""
     words = [Path(sys.argv[0]).name, *sys.argv[1:]]
     for i, word in enumerate(words):

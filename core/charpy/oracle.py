@@ -77,7 +77,7 @@ class Oracle:
     ) -> None:
         self._engine, self._model, self._threat = engine, model, threat
         originals = quantise(images) if threat.grid is Grid.EIGHT_BIT else as_images(images)
-        self._labels, self._targets, self._aim = labels, targets, Aim(labels, targets)
+        self._aim = Aim(labels, targets)
         self._ledger = Ledger(originals, threat, minimise=minimise)
         self._tick, self._plant = tick, plant
         self._gradient_rows = 0

@@ -7,7 +7,6 @@ from functools import cached_property
 
 import torch
 
-from charpy import losses
 from charpy.engine import ACCELERATOR, FIXED_BATCH, QueryEngine, Way
 from charpy.errors import ModelError, PluginError
 from charpy.interfaces.attack import Attack, Task
@@ -131,13 +130,9 @@ class _Gallery(Oracle):
         keep: bool = True,
     ) -> None:
         super()._record(rows, owner, answers, way, each, keep=keep)
-        labels, targets = self._labels[owner], None if self._targets is None else self._targets[owner]
-        if answers.ndim == 2:
-            margins = losses.margin(answers, labels, targets)
-        else:  # of labels it is only known that they are wrong: the later, the better
-            wrong = answers != labels if targets is None else answers == targets
-            margins = torch.where(wrong, -self._ledger.queries[owner].float(), torch.inf)
-        hit = (margins < 0).nonzero()[:, 0]
+        later = -self._ledger.queries[owner].float()  # of labels it is only known that they are wrong
+        margins = self._aim.margins(answers, owner) if answers.ndim == 2 else later
+        hit = self._aim.reached(answers, owner).nonzero()[:, 0]
         hit = hit[inside(self._threat, self._ledger.originals[owner[hit]], rows[hit])]
         rank = rank_among_equals(owner[hit])
         for turn in range(int(rank.max()) + 1 if len(rank) else 0):

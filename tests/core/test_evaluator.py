@@ -17,6 +17,7 @@ import torch
 from charpy.analysis.document import comparable
 from charpy.analysis.summary import RunSummary
 from charpy.arrays import ArrayDataset
+from charpy.engine import QueryEngine
 from charpy.errors import DataError, IdentityError, ModelError, RunFileError, SpecError
 from charpy.evaluator import evaluate
 from charpy.hookspecs import hookimpl
@@ -552,8 +553,16 @@ def test_a_randomised_model_is_named_in_the_warnings(tmp_path):
     assert any("other answers each time" in warning for warning in report["warnings"])
 
 
-def test_the_shipped_digits_model_gives_the_same_report_at_batch_32_and_256(tmp_path):
+def test_the_shipped_digits_model_gives_the_same_report_at_batch_32_and_256(tmp_path, monkeypatch):
+    """With the engines of the first run in all of them: which is the fastest may differ on a busy machine."""
+    measure = QueryEngine.measure
     reports, images, engines = [], [], []
+
+    def measured(*given, **named):
+        kept = dict(zip(("keep", "keep_gradient"), engines[0], strict=True)) if engines else {}
+        return measure(*given, **{**named, **kept})
+
+    monkeypatch.setattr("charpy.evaluator.QueryEngine.measure", measured)
     for name, fields in {"a": {"batch_size": 32}, "b": {"batch_size": 256}, "c": {"seed": 1}}.items():
         threats = [{"norm": norm, "levels": [1, 10], "queries": 300} for norm in ("l0", "linf")]
         data = {"kind": "digits", "samples": 20}
@@ -565,8 +574,7 @@ def test_the_shipped_digits_model_gives_the_same_report_at_batch_32_and_256(tmp_
         reports.append(report)
         with RunFile.open(path) as file:
             images.append([(w.norm, w.sample, w.image) for w in file.witnesses(0)])
-            engines.append([(part["engine"], part["gradient_engine"]) for part in file.meta("models")])
-    if engines[0] != engines[1]:
-        pytest.skip(f"on this busy machine different engines were the fastest: {engines}")
+            engines += [(part["engine"], part["gradient_engine"]) for part in file.meta("models")]
+    assert engines[0] == engines[1]
     assert reports[0] == reports[1]
     assert images[0] == images[1] != images[2]

@@ -30,10 +30,6 @@ class Region(ABC):
         """`(B, S)`: the least value of linear functions with coefficients `rows` `(B, S, C, H, W)`, or less."""
 
     @abstractmethod
-    def take(self, index: torch.Tensor) -> Region:
-        """The sets at `index`."""
-
-    @abstractmethod
     def __len__(self) -> int:
         """B."""
 
@@ -63,10 +59,6 @@ class Box(Region):
         value: torch.Tensor = torch.einsum("bsd,bd->bs", flat, middle) - torch.einsum("bsd,bd->bs", flat.abs(), half)
         return value
 
-    @override
-    def take(self, index: torch.Tensor) -> Box:
-        return Box(self.low[index], self.high[index])
-
     def __len__(self) -> int:
         return len(self.low)
 
@@ -90,10 +82,6 @@ class Ball(Region):
         dual = flat.norm(dim=2) if self.norm is Norm.L2 else flat.abs().amax(2)
         ball = torch.einsum("bsd,bd->bs", flat, self.images.flatten(1)) - self.radius * dual
         return torch.maximum(ball, Box(*self.hull()).lowest(rows))
-
-    @override
-    def take(self, index: torch.Tensor) -> Ball:
-        return Ball(self.images[index], self.radius, self.norm)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -158,10 +146,6 @@ class FewValues(Narrow):
     def hull(self) -> tuple[torch.Tensor, torch.Tensor]:
         return self.at(self.low), self.at(self.high)
 
-    @override
-    def take(self, index: torch.Tensor) -> FewValues:
-        return FewValues(self.images[index], self.places[index], self.low[index], self.high[index])
-
     def __len__(self) -> int:
         return len(self.images)
 
@@ -216,10 +200,6 @@ class FewPixels(Narrow):
         free.scatter_(1, torch.where(pixels < 0, size, pixels), True)
         whole = free[:, :size].view(-1, 1, *self.images.shape[2:]).expand(-1, channels, -1, -1)
         return torch.where(whole, 0.0, self.images), torch.where(whole, 1.0, self.images)
-
-    @override
-    def take(self, index: torch.Tensor) -> FewPixels:
-        return FewPixels(self.images[index], tuple(group[index] for group in self.groups), self.counts)
 
     def __len__(self) -> int:
         return len(self.images)

@@ -58,7 +58,7 @@ def test_what_is_proven_is_broken_by_no_sample_of_the_ball(norm):
     assert proven > 25
 
 
-def test_more_time_proves_no_less_and_the_rounds_are_worth_it():
+def test_more_time_proves_no_less():
     proven = [0, 0]
     for seed in range(10):
         model, images = small(seed), torch.rand(4, 1, 8, 8, generator=GENERATOR)
