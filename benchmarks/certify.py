@@ -16,7 +16,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +107,10 @@ def bracket(
 def _assessed(
     model: str, data: str, norm: str, levels: list[int], samples: int, queries: int, seconds: float
 ) -> tuple[Assessment, dict[int, list[float]]]:
-    """The assessment, and the seconds a proof took, by level (a call of several images counts as their mean)."""
+    """The assessment, and the seconds each image took, by level (of a call with several images, each its share)."""
     kind = registry().load("datasets", data)
-    certifiers = [{"kind": "few_pixels" if norm == "l0" else "crown", "params": {"seconds": seconds}}]
+    kinds = ["few_pixels"] if norm == "l0" else ["crown", "branch_and_bound"]
+    certifiers = [{"kind": kind, "params": {"seconds": seconds}} for kind in kinds]
     document: dict[str, Any] = {
         "data": {"kind": data, "params": kind.accepts(data, os.environ.get("CHARPY_DATA")) or {}, "samples": samples},
         "models": [{"reference": model}],
@@ -120,12 +121,12 @@ def _assessed(
         path = Path(folder) / "run.charpy"
         evaluate(parse(RunSpec, document), path)
         with RunFile.open(path) as run:
-            times: dict[int, list[float]] = {}
+            times: defaultdict[int, Counter[int]] = defaultdict(Counter)
             for record in run.proofs(0):
-                times.setdefault(record.key.th, []).extend(
-                    [record.seconds / max(1, len(record.proven))] * len(record.proven)
-                )
-            return RunSummary.of(run).assessments[0], times
+                for sample in record.proven:
+                    times[record.key.th][sample] += record.seconds / len(record.proven)
+            spent = {th: list(of.values()) for th, of in times.items()}
+            return RunSummary.of(run).assessments[0], spent
 
 
 BESIDE = """Plain CROWN (no optimised slopes) of the margins over a Linf ball, one image at a time, one thread: inner
@@ -204,7 +205,7 @@ def competition(*, seconds: float = 30.0, most: int = 40) -> None:
     """
     folder = Path(os.environ["CHARPY_DATA"]) / "vnncomp"
     layouts = {row["model"]: row for row in csv.DictReader((folder / "models.csv").open(encoding="utf-8"))}
-    certifier = registry().create("certifiers", "crown", {"seconds": seconds})
+    certifiers = [registry().create("certifiers", kind, {"seconds": seconds}) for kind in ("crown", "branch_and_bound")]
     counts: Counter[tuple[str, str, str]] = Counter()
     walls: dict[str, list[float]] = {}
     page = Page("competition")
@@ -217,7 +218,8 @@ def competition(*, seconds: float = 30.0, most: int = 40) -> None:
         image, label = _image(row["image_source"])
         began = time.perf_counter()
         threat = ThreatModel(norm=Norm.LINF, radius=float(row["eps"]))
-        proven = bool(certifier.certify(model, image, torch.tensor([int(row["label"])]), threat)[0])
+        labels = torch.tensor([int(row["label"])])
+        proven = any(bool(certifier.certify(model, image, labels, threat)) for certifier in certifiers)
         walls.setdefault(name, []).append(time.perf_counter() - began)
         counts[name, verdict, "proven" if proven else "undecided"] += 1
         if proven and verdict == "unsafe":

@@ -23,7 +23,7 @@ from charpy.threat import Access, Norm
 DEFAULT_METRICS = ("l0_pixels", "l0_features", "l1", "l2", "linf")
 """What the judge measures when a spec names no metric: the norms, on the 0..255 scale of the dual assessment."""
 
-DEFAULT_CERTIFIERS = ("few_pixels", "crown", "randomized_ablation", "randomized_smoothing")
+DEFAULT_CERTIFIERS = ("few_pixels", "crown", "branch_and_bound", "randomized_ablation", "randomized_smoothing")
 """What tries to prove where a spec says `auto`."""
 
 LOCATIONS = frozenset({"path", "data_dir", "download", "weights"})

@@ -17,6 +17,9 @@ from typing_extensions import override
 Shape = tuple[int, ...]
 Tensors = Sequence[torch.Tensor]
 
+FEW_CHANNELS = 8
+"""Into fewer channels, transposed convolutions are slow on CPUs; a convolution that does the same is not."""
+
 
 class Affine(ABC):
     """y = L(x1, x2, ...) + constant, L linear."""
@@ -99,6 +102,8 @@ class Conv(Affine):
 
     @override
     def transpose(self, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if self.groups == 1 and self.dilation == (1, 1) and self.weight.shape[1] < FEW_CHANNELS:
+            return (self._as_convolution(rows),)
         missing = [
             size - ((out - 1) * stride - 2 * pad + dilation * (kernel - 1) + 1)
             for size, out, stride, pad, dilation, kernel in zip(
@@ -122,6 +127,26 @@ class Conv(Affine):
             self.dilation,
         )
         return (back,)
+
+    def _as_convolution(self, rows: torch.Tensor) -> torch.Tensor:
+        """The transpose as a convolution of stride 1 that computes all s_h s_w places between two steps as channels.
+
+        Shi et al. 2016, Is the deconvolution layer the same as a convolutional layer?
+        """
+        (down, across), (high, wide) = self.stride, self.weight.shape[-2:]
+        taps = math.ceil(high / down), math.ceil(wide / across)
+        padded = functional.pad(self.weight, (0, taps[1] * across - wide, 0, taps[0] * down - high))
+        kernel = padded.view(*padded.shape[:2], taps[0], down, taps[1], across).permute(1, 3, 5, 0, 2, 4)
+        kernel = kernel.flatten(0, 2).flip(2, 3)  # (channels and places, rows' channels, tap, tap)
+        lead = [min(pad // step, tap - 1) for pad, step, tap in zip(self.padding, self.stride, taps, strict=True)]
+        maps = functional.conv2d(rows, kernel, None, 1, (taps[0] - 1 - lead[0], taps[1] - 1 - lead[1]))
+        places = maps.view(len(rows), self.weight.shape[1], down, across, *maps.shape[2:]).permute(0, 1, 4, 2, 5, 3)
+        whole = places.reshape(len(rows), self.weight.shape[1], maps.shape[2] * down, maps.shape[3] * across)
+        top, left = (pad - first * step for pad, first, step in zip(self.padding, lead, self.stride, strict=True))
+        below, right = (
+            size + start - now for size, start, now in zip(self.size, (top, left), whole.shape[2:], strict=True)
+        )
+        return functional.pad(whole, (-left, right, -top, below))
 
 
 @dataclass
@@ -219,29 +244,35 @@ class Pad(Move):
 
 
 @dataclass
-class Strided(Move):
-    """Every `step`-th value of the last two dimensions from `start` on, `count` of them; of an input of `size`."""
+class Windows(Move):
+    """From `(C, H, W)` to `(k, C, h, w)`: the k values of every window, side by side.
 
-    start: tuple[int, int]
+    Attributes:
+        kernel, step, count: height and width of a window, from one to the next, and how many.
+        size: (H, W).
+    """
+
+    kernel: tuple[int, int]
     step: tuple[int, int]
     count: tuple[int, int]
     size: tuple[int, int]
 
-    def _places(self) -> tuple[slice, slice]:
+    def _places(self) -> list[tuple[slice, slice]]:
         first, second = (
-            slice(start, start + step * (count - 1) + 1, step)
-            for start, step, count in zip(self.start, self.step, self.count, strict=True)
+            [slice(start, start + step * (count - 1) + 1, step) for start in range(span)]
+            for span, step, count in zip(self.kernel, self.step, self.count, strict=True)
         )
-        return first, second
+        return [(rows, columns) for rows in first for columns in second]
 
     @override
     def linear(self, *inputs: torch.Tensor) -> torch.Tensor:
-        return inputs[0][(..., *self._places())]
+        return torch.stack([inputs[0][(..., *place)] for place in self._places()], 1)
 
     @override
     def transpose(self, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        back = torch.zeros(*rows.shape[:-2], *self.size, dtype=rows.dtype, device=rows.device)
-        back[(..., *self._places())] = rows
+        back = torch.zeros(len(rows), rows.shape[2], *self.size, dtype=rows.dtype, device=rows.device)
+        for number, place in enumerate(self._places()):
+            back[(..., *place)] += rows[:, number]
         return (back,)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from charpy.bounds.activations import Choice, Lines
+from charpy.bounds.activations import Lines
 from charpy.bounds.affine import Affine
 from charpy.bounds.graph import Graph
 from charpy.bounds.regions import Region
@@ -17,7 +17,12 @@ Known = dict[int, Ends]
 
 
 def lower_bounds(
-    graph: Graph, node: int, rows: torch.Tensor, lines: Mapping[int, Lines | Choice], region: Region
+    graph: Graph,
+    node: int,
+    rows: torch.Tensor,
+    lines: Mapping[int, Lines],
+    region: Region,
+    seen: dict[int, torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """`(B, S)` lower bounds of linear functions of a node's values.
 
@@ -25,6 +30,7 @@ def lower_bounds(
         rows: `(B, S, *shape of the node)`, their coefficients.
         lines: by the place of each activation below `node`, the lines that bound it, `(B, *shape)` or with one more
             dimension for S, `(B, S, *shape)`.
+        seen: takes the coefficients `(B, S, *shape)` that each activation's value has in the functions.
     """
     batch, count = rows.shape[:2]
     pending = {node: rows}
@@ -34,11 +40,10 @@ def lower_bounds(
             continue
         current, op, inputs = pending.pop(place), graph.nodes[place].op, graph.nodes[place].inputs
         line = lines.get(place)
+        if seen is not None and line is not None:
+            seen[place] = current
         pulled: tuple[torch.Tensor, ...]
-        if isinstance(line, Choice):
-            pulled, shift = _chosen(current, line)
-            total = total + shift
-        elif isinstance(line, Lines):
+        if line is not None:
             current, shift = _through(current, line)
             total = total + shift
             pulled = (current,)
@@ -52,18 +57,19 @@ def lower_bounds(
     return total + region.lowest(pending[0]) if 0 in pending else total
 
 
-def _chosen(rows: torch.Tensor, line: Choice) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-    """A positive coefficient goes to the value chosen below, a negative one to that above, or takes the number."""
-    positive, negative = rows.clamp_min(0), rows.clamp_max(0)
-    shift = (negative * line.above_shift[:, None]).flatten(2).sum(2)
-    pairs = zip(line.below, line.above, strict=True)
-    return tuple(positive * below[:, None] + negative * above[:, None] for below, above in pairs), shift
-
-
 def _through(rows: torch.Tensor, lines: Lines) -> tuple[torch.Tensor, torch.Tensor]:
     """A positive coefficient takes the line below, a negative one the line above."""
-    wide = rows.ndim
-    below, below_shift, above, above_shift = (line if line.ndim == wide else line[:, None] for line in lines)
+    group = lines.below.ndim - lines.below_shift.ndim  # 1 where the lines are of groups
+    below, above = (_for_rows(line, rows.ndim + group) for line in (lines.below, lines.above))
+    below_shift, above_shift = (_for_rows(shift, rows.ndim) for shift in (lines.below_shift, lines.above_shift))
     positive, negative = rows.clamp_min(0), rows.clamp_max(0)
     shift = (positive * below_shift + negative * above_shift).flatten(2).sum(2)
-    return positive * below + negative * above, shift
+    if group:
+        positive, negative = positive.unsqueeze(2), negative.unsqueeze(2)
+    pulled = positive * below + negative * above
+    return pulled if lines.tilt is None else pulled + _for_rows(lines.tilt, pulled.ndim), shift
+
+
+def _for_rows(value: torch.Tensor, wide: int) -> torch.Tensor:
+    """`(B, S, ...)`: the same for all S where it has no such dimension."""
+    return value if value.ndim == wide else value.unsqueeze(1)

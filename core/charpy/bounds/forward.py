@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from charpy.bounds.activations import Activation, Largest
-from charpy.bounds.affine import Affine
+from charpy.bounds.activations import Activation
 from charpy.bounds.graph import Graph
 from charpy.bounds.regions import Narrow
 
@@ -34,7 +33,7 @@ def forward_functions(graph: Graph, region: Narrow) -> tuple[Functions, Function
             mean, half = _input(region), None
         elif isinstance(node.op, Activation):
             mean, half = _activate(node.op, region, means[node.inputs[0]], halves[node.inputs[0]])
-        elif isinstance(node.op, Affine):
+        else:
             inputs = [means[place] for place in node.inputs]
             mean = _each(node.op.linear, inputs)
             if node.op.constant is not None:
@@ -44,8 +43,6 @@ def forward_functions(graph: Graph, region: Narrow) -> tuple[Functions, Function
             if any(width is not None for width in widths):
                 known = [torch.zeros_like(m) if w is None else w for m, w in zip(inputs, widths, strict=True)]
                 half = _each(node.op.spread, known)
-        else:
-            mean, half = _largest(node.op, region, [means[i] for i in node.inputs], [halves[i] for i in node.inputs])
         means.append(mean)
         halves.append(half)
     return means[-1], halves[-1]
@@ -79,23 +76,8 @@ def _activate(
     lines = function.lines(low, high)
     under, over = (mean, mean) if half is None else (mean - half, mean + half)
     below, above = lines.below[:, None] * under, lines.above[:, None] * over
+    if lines.below.ndim > lines.below_shift.ndim:
+        below, above = below.sum(2), above.sum(2)
     below[:, 0] += lines.below_shift
     above[:, 0] += lines.above_shift
-    return (below + above) / 2, (above - below) / 2
-
-
-def _largest(
-    function: Largest, region: Narrow, means: list[Functions], halves: list[Functions | None]
-) -> tuple[Functions, Functions | None]:
-    """The function below of one input, and a line through the function above of one."""
-    ends = [_ends(region, mean, half) for mean, half in zip(means, halves, strict=True)]
-    choice = function.lines(torch.stack([low for low, _ in ends]), torch.stack([high for _, high in ends]))
-    pairs = [
-        (mean, mean) if half is None else (mean - half, mean + half) for mean, half in zip(means, halves, strict=True)
-    ]
-    below = sum(slope[:, None] * under for slope, (under, _) in zip(choice.below, pairs, strict=True))
-    above = sum(slope[:, None] * over for slope, (_, over) in zip(choice.above, pairs, strict=True))
-    assert isinstance(below, torch.Tensor)
-    assert isinstance(above, torch.Tensor)
-    above[:, 0] += choice.above_shift
     return (below + above) / 2, (above - below) / 2

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from charpy.bounds.activations import Activation, Largest, Relu
-from charpy.bounds.affine import Affine, Concat, Conv, Linear, Pad, Permute, Reshape, Scale, Shape, Strided, Sum
+from charpy.bounds.affine import Affine, Concat, Conv, Linear, Pad, Permute, Reshape, Scale, Shape, Sum, Windows
 from charpy.errors import CharpyError
 
 
@@ -21,7 +21,7 @@ class UnsupportedError(CharpyError):
 class Node:
     """One operator: the places of its inputs in the graph, and the shape of its value without the leading dimension."""
 
-    op: Affine | Activation | Largest | None
+    op: Affine | Activation | None
     inputs: tuple[int, ...]
     shape: Shape
 
@@ -116,15 +116,10 @@ class Builder:
             )
         return self.graph.until(place)
 
-    def _add(self, op: Affine | Activation | Largest, inputs: Sequence[int]) -> int:
-        shape: Shape
-        if not isinstance(op, Affine):
-            shape = self.shape(inputs[0])
-        else:
-            like = next((v for v in vars(op).values() if isinstance(v, torch.Tensor)), torch.zeros(()))
-            probe = [torch.zeros(1, *self.shape(place), dtype=like.dtype, device=like.device) for place in inputs]
-            shape = tuple(op(*probe).shape[1:])
-        self.graph.nodes.append(Node(op, tuple(inputs), shape))
+    def _add(self, op: Affine | Activation, inputs: Sequence[int]) -> int:
+        like = next((v for v in vars(op).values() if isinstance(v, torch.Tensor)), torch.zeros(()))
+        probe = [torch.zeros(1, *self.shape(place), dtype=like.dtype, device=like.device) for place in inputs]
+        self.graph.nodes.append(Node(op, tuple(inputs), tuple(op(*probe).shape[1:])))
         return len(self.graph.nodes) - 1
 
     def linear(self, x: int, weight: torch.Tensor, bias: torch.Tensor | None = None) -> int:
@@ -209,32 +204,25 @@ class Builder:
         if rising:
             x = below.inputs[0]
         size = (self.shape(x)[-2], self.shape(x)[-1])
-        count = tuple((size[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
-        step = (int(stride[0]), int(stride[1]))
-        level = [
-            self._window(x, (i, j), step, (count[0], count[1]), size, (kernel[0], kernel[1]))
-            for i in range(kernel[0])
-            for j in range(kernel[1])
-        ]
-        top = self._add(Largest(), level) if len(level) > 1 else level[0]
+        step, span = (int(stride[0]), int(stride[1])), (int(kernel[0]), int(kernel[1]))
+        count = ((size[0] - span[0]) // step[0] + 1, (size[1] - span[1]) // step[1] + 1)
+        top = self._add(Largest(), (self._windows(x, Windows(span, step, count, size)),))
         return self.activation(top, below.op) if rising and isinstance(below.op, Relu) else top
 
-    def _window(
-        self,
-        x: int,
-        start: tuple[int, int],
-        step: tuple[int, int],
-        count: tuple[int, int],
-        size: tuple[int, int],
-        kernel: tuple[int, int],
-    ) -> int:
-        """Every `step`-th value from `start` on; of a convolution, one that computes only these."""
-        below = self.graph.nodes[x]
-        if not isinstance(below.op, Conv) or below.op.dilation != (1, 1):
-            return self._add(Strided(start, step, count, size), (x,))
-        conv = below.op
-        top, left = (start[i] * conv.stride[i] for i in (0, 1))
-        bottom, right = ((kernel[i] - 1 - start[i]) * conv.stride[i] for i in (0, 1))
-        weight = functional.pad(conv.weight, (left, right, top, bottom))
-        stride = (conv.stride[0] * step[0], conv.stride[1] * step[1])
-        return self._add(Conv(weight, conv.bias, conv.size, stride, conv.padding, (1, 1), conv.groups), below.inputs)
+    def _windows(self, x: int, windows: Windows) -> int:
+        """The values of each window side by side; of a convolution, one that computes them in that order."""
+        below, k = self.graph.nodes[x], windows.kernel[0] * windows.kernel[1]
+        if not isinstance(below.op, Conv) or below.op.dilation != (1, 1) or below.op.groups != 1:
+            return self._add(windows, (x,))
+        conv, (high, wide) = below.op, windows.kernel
+        down, across = conv.stride
+        around = [
+            (j * across, (wide - 1 - j) * across, i * down, (high - 1 - i) * down)
+            for i in range(high)
+            for j in range(wide)
+        ]
+        weight = torch.cat([functional.pad(conv.weight, frame) for frame in around])
+        bias = None if conv.bias is None else conv.bias.repeat(k)
+        stride = (down * windows.step[0], across * windows.step[1])
+        joint = self._add(Conv(weight, bias, conv.size, stride, conv.padding), below.inputs)
+        return self.reshape(joint, (k, len(conv.weight), *windows.count))

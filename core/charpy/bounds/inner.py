@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from charpy.bounds.activations import Activation, Choice, Largest, Lines, Relu
+from charpy.bounds.activations import Activation, Largest, Lines, Relu
 from charpy.bounds.affine import Affine, Move, Scale, size_of
 from charpy.bounds.backward import Ends, Known
 from charpy.bounds.graph import Graph, Node
@@ -16,7 +16,7 @@ from charpy.bounds.slopes import best_lower_bounds
 MOST = 2**25
 """Coefficients in one piece of a specification: larger ones are computed in pieces."""
 
-AllLines = dict[int, Lines | Choice]
+AllLines = dict[int, Lines]
 
 
 def known_bounds(graph: Graph, region: Region, steps: int = 0) -> Known:
@@ -38,20 +38,19 @@ def known_bounds(graph: Graph, region: Region, steps: int = 0) -> Known:
         op, sources = node.op, node.inputs
         if isinstance(op, Affine):
             values.append(_interval(op, [values[i] for i in sources]))
-            exact.append(all(single[i] for i in sources) and len(sources) == 1)
-            single.append(exact[-1] and isinstance(op, Scale | Move))
+            single.append(all(single[i] for i in sources) and isinstance(op, Scale | Move))
+            exact.append(all((exact if isinstance(op, Move) else single)[i] for i in sources) and len(sources) == 1)
             continue
-        undecided = _undecided(op, [values[i] for i in sources], len(values) in cut)
-        for source, mask in zip(sources, undecided, strict=True):
-            if source not in known:
-                wanted = mask.flatten(1).any(0).nonzero()[:, 0]
-                if len(wanted) and not exact[source]:
-                    values[source] = _tighten(graph, source, wanted, values[source], lines, known, region, steps)
-                known[source] = values[source]
-        lines[len(values)] = _lines(node, known)
-        low, high = zip(*(values[i] for i in sources), strict=True)
         assert op is not None
-        values.append((op(*low), op(*high)))
+        (source,) = sources
+        if source not in known:
+            wanted = _undecided(op, values[source], len(values) in cut).flatten(1).any(0).nonzero()[:, 0]
+            if len(wanted) and not exact[source]:
+                values[source] = _tighten(graph, source, wanted, values[source], lines, known, region, steps)
+            known[source] = values[source]
+        low, high = values[source]
+        lines[len(values)] = op.lines(low, high)
+        values.append((op(low), op(high)))
         exact.append(False)
         single.append(False)
     return known
@@ -60,27 +59,16 @@ def known_bounds(graph: Graph, region: Region, steps: int = 0) -> Known:
 def lines_of(graph: Graph, known: Known) -> AllLines:
     """The lines of every activation, by its place, from the bounds of its inputs."""
     return {
-        place: _lines(node, known)
+        place: node.op.lines(*known[node.inputs[0]])
         for place, node in enumerate(graph.nodes)
-        if isinstance(node.op, Activation | Largest)
+        if isinstance(node.op, Activation)
     }
 
 
-def _lines(node: Node, known: Known) -> Lines | Choice:
-    if isinstance(node.op, Largest):
-        return node.op.lines(*_stacked([known[i] for i in node.inputs]))
-    assert isinstance(node.op, Activation)
-    return node.op.lines(*known[node.inputs[0]])
-
-
-def _undecided(op: Activation | Largest | None, ends: list[Ends], cut: bool) -> list[torch.Tensor]:
-    """For each input bool `(B, *shape)`: which of its values are worth better bounds."""
-    if isinstance(op, Largest):
-        low, high = _stacked(ends)
-        open_ = op.unstable(low, high) & (high.amax(0) > 0 if cut else True)
-        return [open_ & may_win for may_win in high > low.amax(0)]
-    assert isinstance(op, Activation)
-    return [op.unstable(*ends[0])]
+def _undecided(op: Activation, ends: Ends, cut: bool) -> torch.Tensor:
+    """bool `(B, *shape)`: which values are worth better bounds; `cut`: what is not above 0 is seen by nobody."""
+    open_ = op.unstable(*ends)
+    return open_ & (ends[1].amax(1, keepdim=True) > 0) if cut and isinstance(op, Largest) else open_
 
 
 def _cut(graph: Graph) -> set[int]:
@@ -90,10 +78,6 @@ def _cut(graph: Graph) -> set[int]:
         for source in node.inputs:
             users.setdefault(source, []).append(node)
     return {place for place, nodes in users.items() if all(node.op == Relu() for node in nodes)}
-
-
-def _stacked(ends: list[Ends]) -> Ends:
-    return torch.stack([low for low, _ in ends]), torch.stack([high for _, high in ends])
 
 
 def _interval(op: Affine, inputs: list[Ends]) -> Ends:
@@ -107,7 +91,7 @@ def _tighten(
     node: int,
     wanted: torch.Tensor,
     ends: Ends,
-    lines: Mapping[int, Lines | Choice],
+    lines: Mapping[int, Lines],
     known: Known,
     region: Region,
     steps: int,

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from typing_extensions import override
 
-from charpy.threat import Norm
+from charpy.threat import Norm, ThreatModel
 
 
 class Region(ABC):
@@ -85,6 +85,13 @@ class Ball(Region):
 
     def __len__(self) -> int:
         return len(self.images)
+
+
+def region_of(images: torch.Tensor, threat: ThreatModel) -> Region:
+    """What an Linf, L2 or L1 threat may make of each of `images` `(B, C, H, W)`."""
+    if threat.norm is Norm.LINF:
+        return Box.around(images, threat.radius)
+    return Ball(images, threat.radius, threat.norm)
 
 
 class Narrow(Region):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from charpy.bounds.activations import Choice, Lines, Relu
+from charpy.bounds.activations import Lines, Relu
 from charpy.bounds.backward import Known, lower_bounds
 from charpy.bounds.graph import Graph
 from charpy.bounds.regions import Region
@@ -20,7 +20,7 @@ def best_lower_bounds(
     node: int,
     rows: torch.Tensor,
     known: Known,
-    lines: Mapping[int, Lines | Choice],
+    lines: Mapping[int, Lines],
     region: Region,
     steps: int,
 ) -> torch.Tensor:
@@ -64,13 +64,13 @@ def _unstable(graph: Graph, place: int, known: Known) -> torch.Tensor:
     return (low < 0) & (high > 0)
 
 
-def _start(lines: Lines | Choice, count: int) -> torch.Tensor:
+def _start(lines: Lines, count: int) -> torch.Tensor:
     """The given slopes, for every row: `(B, S, *shape)`."""
     return lines.below[:, None].expand(-1, count, *[-1] * (lines.below.ndim - 1)).clone()
 
 
-def _with(lines: Lines | Choice, slope: torch.Tensor | None, free: torch.Tensor | None) -> Lines | Choice:
-    if slope is None or free is None or isinstance(lines, Choice):
+def _with(lines: Lines, slope: torch.Tensor | None, free: torch.Tensor | None) -> Lines:
+    if slope is None or free is None:
         return lines
     below = torch.where(free[:, None], slope, lines.below[:, None])
-    return Lines(below, *(line[:, None] for line in lines[1:]))
+    return Lines(below, *(line[:, None] for line in lines[1:4]))

@@ -9,7 +9,7 @@ import torch
 from charpy.bounds.certifier import NetworkCertifier
 from charpy.bounds.graph import Graph
 from charpy.bounds.inner import known_bounds, lines_of
-from charpy.bounds.regions import Ball, Box, Region
+from charpy.bounds.regions import region_of
 from charpy.bounds.slopes import best_lower_bounds
 from charpy.interfaces.component import param
 from charpy.threat import Norm, ThreatModel
@@ -42,7 +42,7 @@ class Crown(NetworkCertifier):
 
     def proves(self, margins: Graph, image: torch.Tensor, threat: ThreatModel, deadline: float) -> bool:
         """Round after round."""
-        region, before = _region(image, threat), -float(margins(image).min()) / HOPELESS
+        region, before = region_of(image, threat), -float(margins(image).min()) / HOPELESS
         rows = torch.eye(margins.num_classes, dtype=image.dtype, device=image.device)[None]
         for effort in EFFORTS:
             known = known_bounds(margins, region, effort)
@@ -55,9 +55,3 @@ class Crown(NetworkCertifier):
                 return False
             before = least
         return False
-
-
-def _region(image: torch.Tensor, threat: ThreatModel) -> Region:
-    if threat.norm is Norm.LINF:
-        return Box.around(image, threat.radius)
-    return Ball(image, threat.radius, threat.norm)
