@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+from importlib import resources
+from importlib.resources.abc import Traversable
+
 from charpy.hookspecs import Components, hookimpl
+
+ZOO: Components = {
+    "digits-cnn": "charpy_models.zoo:DigitsCNN",
+    "mnist-lenet": "charpy_models.zoo:MnistLeNet",
+    "mnist-allconv": "charpy_models.zoo:MnistAllConv",
+    "mnist-nin": "charpy_models.zoo:MnistNIN",
+    "mnist-resnet": "charpy_models.zoo:MnistResNet",
+    "mnist-wideresnet": "charpy_models.zoo:MnistWideResNet",
+    "mnist-densenet": "charpy_models.zoo:MnistDenseNet",
+    "mnist-capsnet": "charpy_models.zoo:MnistCapsNet",
+    "mnist-c4": "charpy_models.zoo:MnistC4",
+    "cifar10-cnn": "charpy_models.zoo:Cifar10CNN",
+    "cifar10-lenet": "charpy_models.zoo:Cifar10LeNet",
+    "cifar10-allconv": "charpy_models.zoo:Cifar10AllConv",
+    "cifar10-nin": "charpy_models.zoo:Cifar10NIN",
+    "cifar10-resnet": "charpy_models.zoo:Cifar10ResNet",
+    "cifar10-wideresnet": "charpy_models.zoo:Cifar10WideResNet",
+    "cifar10-densenet": "charpy_models.zoo:Cifar10DenseNet",
+    "cifar10-capsnet": "charpy_models.zoo:Cifar10CapsNet",
+    "mnist-robust": "charpy_models.zoo:MnistRobust",
+    "cifar10-resnet8-robust": "charpy_models.zoo:Cifar10ResNet8Robust",
+}
+"""Every kind that there is a class for; one is listed when its weights and their card lie in the folder."""
+
+
+def weights_folder() -> Traversable:
+    """Where the weight files and their cards lie inside the installed package."""
+    return resources.files("charpy_models") / "weights"
 
 
 @hookimpl
 def charpy_models() -> Components:
     """The ready-made classifiers."""
-    return {
-        "digits-cnn": "charpy_models.zoo:DigitsCNN",
-        "mnist-lenet": "charpy_models.zoo:MnistLeNet",
-        "cifar10-cnn": "charpy_models.zoo:Cifar10CNN",
-        "mnist-robust": "charpy_models.zoo:MnistRobust",
-        "cifar10-resnet8-robust": "charpy_models.zoo:Cifar10ResNet8Robust",
-    }
+    folder = weights_folder()
+    return {kind: target for kind, target in ZOO.items() if (folder / f"{kind}.json").is_file()}

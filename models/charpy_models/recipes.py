@@ -1,4 +1,4 @@
-"""The training recipes of the zoo: what is trained on what, and how. One recipe per zoo kind."""
+"""The training recipes of the zoo: what is trained on what, and how. One recipe per kind of the zoo."""
 
 from __future__ import annotations
 
@@ -67,6 +67,40 @@ class Recipe(Spec):
         return network
 
 
+ARCHITECTURES = "charpy_models.architectures"
+GREY: Mapping[str, Any] = {"in_channels": 1, "mean": [0.1307], "std": [0.3081]}
+"""Keywords of an architecture for MNIST."""
+COLOUR: Mapping[str, Any] = {"in_channels": 3, "mean": [0.4914, 0.4822, 0.4465], "std": [0.2470, 0.2435, 0.2616]}
+"""Keywords of an architecture for CIFAR-10."""
+
+
+def _mnist(network: str, *, epochs: int, learning_rate: float, **params: Any) -> Recipe:
+    """A compact `network` for MNIST: a few minutes on one core."""
+    return Recipe(
+        architecture=f"{ARCHITECTURES}.{network}",
+        architecture_params={**GREY, **params},
+        data="mnist",
+        epochs=epochs,
+        batch_size=128,
+        learning_rate=learning_rate,
+        augmentation=Augmentation(shift=2),
+    )
+
+
+def _cifar10(network: str, *, epochs: int, learning_rate: float, **params: Any) -> Recipe:
+    """A compact `network` for CIFAR-10: ten to twenty-five minutes on one core."""
+    return Recipe(
+        architecture=f"{ARCHITECTURES}.{network}",
+        architecture_params={**COLOUR, **params},
+        data="cifar10",
+        epochs=epochs,
+        batch_size=128,
+        learning_rate=learning_rate,
+        weight_decay=0.05,
+        augmentation=Augmentation(flip=True, shift=4),
+    )
+
+
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "digits-cnn": Recipe(
@@ -105,13 +139,40 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             adversarial=AdversarialTraining(radius=0.3, steps=7, step_size=0.1, ramp=0.4),
         ),
         "cifar10-resnet8-robust": Recipe(
-            architecture="charpy_models.architectures.resnet8:ResNet8",
+            architecture="charpy_models.architectures.resnet:ResNet",
+            architecture_params={"blocks": 1},
             data="cifar10",
             epochs=16,
             batch_size=128,
             learning_rate=1e-2,
             augmentation=Augmentation(flip=True, shift=4),
             adversarial=AdversarialTraining(radius=8 / 255, steps=1, step_size=10 / 255, ramp=0.25),
+        ),
+        "mnist-allconv": _mnist("all_conv:AllConv", epochs=5, learning_rate=5e-3, widths=[16, 32], dropout=[0.0, 0.0]),
+        "mnist-nin": _mnist(
+            "nin:NIN", epochs=6, learning_rate=5e-3, widths=[[24, 20, 16], [32, 32, 32], [32, 32]], dropout=0.0
+        ),
+        "mnist-resnet": _mnist("resnet:ResNet", epochs=6, learning_rate=1e-2, blocks=1, widths=[8, 16, 32]),
+        "mnist-wideresnet": _mnist("wide_resnet:WideResNet", epochs=4, learning_rate=1e-2, depth=10, widen=2, base=8),
+        "mnist-densenet": _mnist("densenet:DenseNet", epochs=3, learning_rate=2e-2, growth=6, layers=[2, 2, 2]),
+        "mnist-capsnet": _mnist("capsnet:CapsNet", epochs=5, learning_rate=5e-3, width=24, kinds=4),
+        "mnist-c4": _mnist("c4:C4", epochs=4, learning_rate=2e-3),
+        "cifar10-lenet": _cifar10(
+            "lenet:LeNet", epochs=20, learning_rate=3e-3, image_size=32, padding=0, widths=[32, 64]
+        ),
+        "cifar10-allconv": _cifar10(
+            "all_conv:AllConv", epochs=10, learning_rate=4e-3, widths=[32, 64], dropout=[0.0, 0.1]
+        ),
+        "cifar10-nin": _cifar10(
+            "nin:NIN", epochs=12, learning_rate=4e-3, widths=[[48, 32, 24], [48, 48, 48], [48, 48]], dropout=0.0
+        ),
+        "cifar10-resnet": _cifar10("resnet:ResNet", epochs=10, learning_rate=1e-2, blocks=2),
+        "cifar10-wideresnet": _cifar10(
+            "wide_resnet:WideResNet", epochs=10, learning_rate=1e-2, depth=10, widen=3, base=8
+        ),
+        "cifar10-densenet": _cifar10("densenet:DenseNet", epochs=10, learning_rate=1e-2, growth=8, layers=[2, 4, 6]),
+        "cifar10-capsnet": _cifar10(
+            "capsnet:CapsNet", epochs=20, learning_rate=3e-3, image_size=32, width=64, kinds=8, kernel=5, strides=[2, 2]
         ),
     }
 )

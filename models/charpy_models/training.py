@@ -16,6 +16,9 @@ from charpy_models.recipes import AdversarialTraining, Augmentation, Recipe
 Progress = Callable[[int, float], None]
 """Called after each epoch with its number, from 1, and its mean loss."""
 
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""The mean loss of scores `(N, K)` for labels, int64 `(N,)`."""
+
 
 def augment(images: torch.Tensor, augmentation: Augmentation) -> torch.Tensor:
     """`images` `(N, C, H, W)` flipped and shifted, each in its own way; drawn from torch's global generator."""
@@ -25,6 +28,12 @@ def augment(images: torch.Tensor, augmentation: Augmentation) -> torch.Tensor:
         mirrored = torch.rand(len(images), 1, 1, 1) < 0.5
         images = torch.where(mirrored, images.flip(3), images)
     return images
+
+
+def training_loss(module: nn.Module) -> Loss:
+    """What `module` is trained to make small: its own `loss(scores, labels)` if it has one, else the cross-entropy."""
+    loss: Loss = getattr(module, "loss", functional.cross_entropy)
+    return loss
 
 
 def fit(
@@ -47,6 +56,7 @@ def fit(
         torch.manual_seed(seed)
         module = recipe.build().train()
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+        loss_of = training_loss(module)
         optimiser = torch.optim.AdamW(module.parameters(), weight_decay=recipe.weight_decay)
         steps = recipe.epochs * math.ceil(len(images) / recipe.batch_size)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -63,7 +73,7 @@ def fit(
                 if recipe.adversarial is not None:
                     done = schedule.last_epoch / steps
                     batch = _adversarial(module, batch, labels[rows], recipe.adversarial, done)
-                loss = functional.cross_entropy(module(batch), labels[rows])
+                loss = loss_of(module(batch), labels[rows])
                 optimiser.zero_grad()
                 torch.autograd.backward(loss)
                 optimiser.step()

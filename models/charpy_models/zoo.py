@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any, ClassVar
 
@@ -19,6 +18,7 @@ from charpy.interfaces.component import param
 from charpy.interfaces.model import Model, Output
 from charpy.specs import parse
 from charpy_models.card import Card
+from charpy_models.plugin import weights_folder
 from charpy_models.recipes import recipe_for
 from charpy_plugins.wrappers.devices import pick_device
 from charpy_plugins.wrappers.torch_module import TorchModel
@@ -75,41 +75,126 @@ class DigitsCNN(ZooModel):
     num_classes = 10
 
 
-class MnistLeNet(ZooModel):
-    """LeNet-5 for the 28x28 digits of MNIST: 61,706 parameters."""
+class MnistModel(ZooModel):
+    """A network for the 28x28 digits of MNIST."""
 
-    kind = "mnist-lenet"
     input_shape = (1, 28, 28)
     num_classes = 10
 
 
-class Cifar10CNN(ZooModel):
-    """A plain CNN for the 32x32 colour images of CIFAR-10: 272,810 parameters."""
+class Cifar10Model(ZooModel):
+    """A network for the 32x32 colour images of CIFAR-10."""
 
-    kind = "cifar10-cnn"
     input_shape = (3, 32, 32)
     num_classes = 10
 
 
-class MnistRobust(ZooModel):
+class MnistLeNet(MnistModel):
+    """LeNet-5 for MNIST: 61,706 parameters."""
+
+    kind = "mnist-lenet"
+
+
+class MnistAllConv(MnistModel):
+    """An all-convolutional network for MNIST: 38,570 parameters."""
+
+    kind = "mnist-allconv"
+
+
+class MnistNIN(MnistModel):
+    """A network in network for MNIST: 27,038 parameters."""
+
+    kind = "mnist-nin"
+
+
+class MnistResNet(MnistModel):
+    """A residual network of 8 layers for MNIST: 19,810 parameters."""
+
+    kind = "mnist-resnet"
+
+
+class MnistWideResNet(MnistModel):
+    """A wide residual network for MNIST: 76,450 parameters."""
+
+    kind = "mnist-wideresnet"
+
+
+class MnistDenseNet(MnistModel):
+    """A densely connected network for MNIST: 11,482 parameters."""
+
+    kind = "mnist-densenet"
+
+
+class MnistCapsNet(MnistModel):
+    """A capsule network with dynamic routing for MNIST: 248,528 parameters."""
+
+    kind = "mnist-capsnet"
+
+
+class MnistC4(MnistModel):
+    """C4, the network of "Smooth adversarial examples", for MNIST: 710,218 parameters."""
+
+    kind = "mnist-c4"
+
+
+class MnistRobust(MnistModel):
     """A wider LeNet-5 for MNIST, adversarially trained against Linf 0.3: 120,382 parameters."""
 
     kind = "mnist-robust"
-    input_shape = (1, 28, 28)
-    num_classes = 10
 
 
-class Cifar10ResNet8Robust(ZooModel):
+class Cifar10CNN(Cifar10Model):
+    """A plain CNN for CIFAR-10: 272,810 parameters."""
+
+    kind = "cifar10-cnn"
+
+
+class Cifar10LeNet(Cifar10Model):
+    """A wider LeNet-5 for CIFAR-10: 256,830 parameters."""
+
+    kind = "cifar10-lenet"
+
+
+class Cifar10AllConv(Cifar10Model):
+    """An all-convolutional network for CIFAR-10: 153,482 parameters."""
+
+    kind = "cifar10-allconv"
+
+
+class Cifar10NIN(Cifar10Model):
+    """A network in network for CIFAR-10: 63,186 parameters."""
+
+    kind = "cifar10-nin"
+
+
+class Cifar10ResNet(Cifar10Model):
+    """A residual network of 14 layers for CIFAR-10: 175,258 parameters."""
+
+    kind = "cifar10-resnet"
+
+
+class Cifar10WideResNet(Cifar10Model):
+    """A wide residual network for CIFAR-10: 170,258 parameters."""
+
+    kind = "cifar10-wideresnet"
+
+
+class Cifar10DenseNet(Cifar10Model):
+    """A densely connected network for CIFAR-10: 45,690 parameters."""
+
+    kind = "cifar10-densenet"
+
+
+class Cifar10CapsNet(Cifar10Model):
+    """A capsule network with dynamic routing for CIFAR-10: 363,328 parameters."""
+
+    kind = "cifar10-capsnet"
+
+
+class Cifar10ResNet8Robust(Cifar10Model):
     """A residual network for CIFAR-10, adversarially trained against Linf 8/255: 78,042 parameters."""
 
     kind = "cifar10-resnet8-robust"
-    input_shape = (3, 32, 32)
-    num_classes = 10
-
-
-def weights_folder() -> Traversable:
-    """Where the weight files and their cards lie inside the installed package."""
-    return resources.files("charpy_models") / "weights"
 
 
 def read_weights(kind: str, folder: Traversable) -> tuple[Card, dict[str, torch.Tensor]]:

@@ -9,11 +9,19 @@ import pytest
 import torch
 
 from charpy.errors import SpecError
+from charpy_models.architectures.all_conv import AllConv
+from charpy_models.architectures.c4 import C4
+from charpy_models.architectures.capsnet import CapsNet, route, squash
+from charpy_models.architectures.densenet import DenseLayer, DenseNet
 from charpy_models.architectures.digits_cnn import DigitsCNN
 from charpy_models.architectures.lenet import LeNet
+from charpy_models.architectures.nin import NIN
 from charpy_models.architectures.normalise import Normalise
-from charpy_models.architectures.resnet8 import ResNet8
+from charpy_models.architectures.resnet import ResNet
 from charpy_models.architectures.small_cnn import SmallCNN
+from charpy_models.architectures.start import he_normal
+from charpy_models.architectures.wide_resnet import PreActivationBlock, WideResNet
+from charpy_models.training import training_loss
 
 # (network, image shape, classes, sizes of its layers counted by hand: outputs * (inputs + 1))
 CASES = [
@@ -42,16 +50,73 @@ CASES = [
     ),
     # A block: two 3x3 convolutions, two numbers a channel for each normalisation; a projection adds 1x1 weights.
     pytest.param(
-        ResNet8, {}, (3, 32, 32), 10,
+        ResNet, {"blocks": 1}, (3, 32, 32), 10,
         [16 * 27 + 32, 2 * (16 * 144 + 32), 32 * (144 + 288 + 16) + 3 * 64, 64 * (288 + 576 + 32) + 3 * 128, 10 * 65],
         id="resnet-8",
     ),
     pytest.param(
-        ResNet8, {"in_channels": 1, "num_classes": 4, "widths": (3, 5), "mean": (0.5,), "std": (0.5,)},
+        ResNet,
+        {"in_channels": 1, "num_classes": 4, "blocks": 1, "widths": (3, 5), "mean": (0.5,), "std": (0.5,)},
         (1, 9, 9), 4, [3 * 9 + 6, 2 * (3 * 27 + 6), 5 * (27 + 45 + 3) + 3 * 10, 4 * 6], id="resnet-8-sized",
     ),
+    # table 1 of the paper: two stages of 3x3 convolutions, one more, and two 1x1 ones
+    pytest.param(
+        AllConv, {}, (3, 32, 32), 10,
+        [96 * 28, 2 * 96 * 865, 192 * 865, 3 * 192 * 1_729, 192 * 193, 10 * 193], id="all-cnn-c",
+    ),
+    pytest.param(
+        AllConv, {"in_channels": 1, "num_classes": 4, "widths": (2, 3), "mean": (0.5,), "std": (0.5,)},
+        (1, 28, 28), 4, [2 * 10, 2 * 2 * 19, 3 * 19, 3 * 3 * 28, 3 * 4, 4 * 4], id="all-cnn-sized",
+    ),
+    pytest.param(
+        NIN, {}, (3, 32, 32), 10,
+        [192 * 76, 160 * 193, 96 * 161, 192 * 2_401, 2 * 192 * 193, 192 * 1_729, 192 * 193, 10 * 193], id="nin",
+    ),
+    pytest.param(
+        NIN,
+        {"in_channels": 1, "num_classes": 4, "widths": ((2, 3, 4), (5, 6), (7,)), "mean": (0.5,), "std": (0.5,)},
+        (1, 28, 28), 4, [2 * 26, 3 * 3, 4 * 4, 5 * 101, 6 * 6, 7 * 55, 4 * 8], id="nin-sized",
+    ),
+    # 64 kernels of 8x8, 128 of 6x6x64 and 128 of 5x5x128, one place left
+    pytest.param(C4, {}, (1, 28, 28), 10, [64 * 65, 128 * 2_305, 128 * 3_201, 10 * 129], id="c4"),
+    pytest.param(
+        C4, {"in_channels": 3, "num_classes": 4, "image_size": 32, "widths": (2, 3, 4)},
+        (3, 32, 32), 4, [2 * 193, 3 * 73, 4 * 76, 4 * (4 * 4 + 1)], id="c4-colour",
+    ),
+    # section 4 of the paper; 1,152 capsules with ten 8x16 matrices each
+    pytest.param(CapsNet, {}, (1, 28, 28), 10, [256 * 82, 256 * (256 * 81 + 1), 1_152 * 10 * 8 * 16], id="capsnet"),
+    pytest.param(
+        CapsNet,
+        {"in_channels": 3, "num_classes": 4, "image_size": 32, "width": 5, "kinds": 2, "size": 3, "class_size": 6,
+         "kernel": 5, "strides": (2, 3)},
+        (3, 32, 32), 4, [5 * 76, 6 * 126, 2 * 16 * 4 * 3 * 6], id="capsnet-colour",
+    ),
+    pytest.param(
+        WideResNet, {"depth": 10, "widen": 2, "base": 3, "in_channels": 1, "mean": (0.5,), "std": (0.5,)},
+        (1, 28, 28), 10,
+        [27, 2 * 3 + 6 * 27 + 2 * 6 + 6 * 54 + 6 * 3, 2 * 6 + 12 * 54 + 2 * 12 + 12 * 108 + 12 * 6,
+         2 * 12 + 24 * 108 + 2 * 24 + 24 * 216 + 24 * 12, 2 * 24 + 10 * 25],
+        id="wrn-10-2",
+    ),
+    # a layer on m maps: 2 m + 4 k m + 8 k + 36 k^2; k = 2; m = 4, 6 | 4 (of 8), 6
+    pytest.param(
+        DenseNet, {"in_channels": 1, "growth": 2, "layers": (2, 2), "mean": (0.5,), "std": (0.5,)},
+        (1, 28, 28), 10,
+        [4 * 9, 10 * 4 + 160, 10 * 6 + 160, 2 * 8 + 8 * 4, 10 * 4 + 160, 10 * 6 + 160, 2 * 8 + 10 * 9], id="dense-bc",
+    ),
 ]  # fmt: skip
-NETWORKS = (partial(DigitsCNN, image_size=28), LeNet, partial(SmallCNN, image_size=28), ResNet8)
+NETWORKS = (
+    partial(DigitsCNN, image_size=28),
+    LeNet,
+    partial(SmallCNN, image_size=28),
+    ResNet,
+    partial(AllConv, widths=(8, 16)),
+    partial(NIN, widths=((8, 8), (8,), (8,))),
+    partial(WideResNet, depth=10, widen=1),
+    partial(DenseNet, layers=(2, 2)),
+    partial(CapsNet, width=8, kinds=2),
+    partial(C4, widths=(8, 8, 8)),
+)
 
 
 @pytest.mark.parametrize(("network", "keywords", "shape", "classes", "layers"), CASES)
@@ -98,7 +163,7 @@ def test_normalisation_that_does_not_fit_is_refused(mean, std, words):
 
 
 def test_a_residual_block_adds_what_it_is_given():
-    module = ResNet8().eval()
+    module = ResNet().eval()
     block = module.features[3]
     with torch.no_grad():
         for parameter in block.residual.parameters():
@@ -107,6 +172,195 @@ def test_a_residual_block_adds_what_it_is_given():
     assert torch.equal(block(maps), maps)
 
 
-def test_each_residual_block_but_the_first_halves_the_maps():
-    maps = ResNet8().eval().features[:-1](torch.rand(2, 3, 32, 32))
+def test_each_stage_but_the_first_halves_the_maps():
+    maps = ResNet(blocks=2).eval().features[:-1](torch.rand(2, 3, 32, 32))
     assert maps.shape == (2, 64, 8, 8)
+
+
+# Parameters in millions, as the papers print them, and exactly, as counted from their tables by hand:
+# ResNet, 6 n + 2 layers (He et al., table 6); wide ones (table 4 and 5); DenseNet-BC (table 2).
+PAPERS = [
+    *(
+        (ResNet, {"blocks": n}, printed, 464 + n * 4_672 + 14_528 + (n - 1) * 18_560 + 57_728 + (n - 1) * 73_984 + 650)
+        for n, printed in ((3, 0.27), (5, 0.46), (7, 0.66), (9, 0.85), (18, 1.7))
+    ),
+    (WideResNet, {"depth": 28, "widen": 10}, 36.5, 36_479_194),
+    (WideResNet, {"depth": 40, "widen": 4}, 8.9, 8_949_210),
+    (WideResNet, {"depth": 40, "widen": 1}, 0.6, None),
+    (WideResNet, {"depth": 16, "widen": 8}, 11.0, None),
+    (DenseNet, {}, 0.8, 769_162),
+    (AllConv, {}, 1.4, None),
+    (NIN, {}, 0.97, None),
+    (CapsNet, {}, 6.8, None),
+]
+
+
+@pytest.mark.parametrize(("network", "keywords", "printed", "exactly"), PAPERS)
+def test_sizes_are_the_papers(network, keywords, printed, exactly):
+    with torch.device("meta"):
+        count = sum(parameter.numel() for parameter in network(**keywords).parameters())
+    decimals = len(str(printed).partition(".")[2])
+    projections = 16 * 32 + 64 + 32 * 64 + 128 if network is ResNet else 0  # the paper's skips have no weights
+    assert round((count - projections) / 1e6, decimals) == printed
+    assert exactly in (None, count)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32)])
+@pytest.mark.parametrize("network", [ResNet, AllConv, NIN, DenseNet, CapsNet, C4, partial(WideResNet, widen=1)])
+def test_both_sizes_of_image(network, shape):
+    sized = {"image_size": shape[1]} if network in (CapsNet, C4) else {}
+    module = network(in_channels=shape[0], num_classes=7, mean=(0.5,), std=(0.5,), **sized)
+    assert module(torch.rand(2, *shape)).shape == (2, 7)
+
+
+def test_all_convolutional_means_no_pooling_and_no_layer_for_one_size():
+    module = AllConv()
+    assert not any(isinstance(part, torch.nn.MaxPool2d | torch.nn.Linear) for part in module.modules())
+    assert module.eval().features(torch.rand(1, 3, 32, 32)).shape == (1, 192, 6, 6)  # the paper's 6x6
+
+
+def test_dropout_is_for_training_only_and_has_an_effect():
+    images = torch.rand(2, 3, 32, 32)
+    for network in (AllConv, NIN, partial(WideResNet, depth=10, widen=1, dropout=0.5)):
+        module = network()
+        assert not torch.equal(module(images), module(images))
+        assert torch.equal(module.eval()(images), module(images))
+
+
+def test_he_weights_keep_the_size_of_what_passes():
+    layers = [torch.nn.Sequential(torch.nn.Conv2d(64, 64, 3, padding=1), torch.nn.ReLU()) for _ in range(6)]
+    module = torch.nn.Sequential(*layers)
+    he_normal(module)
+    start = torch.randn(4, 64, 16, 16)
+    inner = module(start)[:, :, 6:-6, 6:-6].detach()  # away from the zeros of the padding
+    assert 0.3 < float((inner**2).mean()) < 3  # torch's own first weights: 6**-6
+    assert all(bool((layer[0].bias == 0).all()) for layer in layers)
+
+
+@pytest.mark.parametrize("depth", [4, 12, 27, 0, -2])
+def test_a_depth_that_no_wide_network_has_is_refused(depth):
+    with pytest.raises(SpecError, match="6 n"):
+        WideResNet(depth=depth)
+
+
+def test_a_pre_activation_block_adds_to_what_it_is_given_untouched():
+    block = PreActivationBlock(4, 4, 1, 0.0).eval()
+    with torch.no_grad():
+        block.residual[-1].weight.zero_()
+    maps = torch.randn(2, 4, 6, 6)  # half of them negative: no ReLU on the skip
+    assert torch.equal(block(maps), maps)
+    assert PreActivationBlock(4, 8, 2, 0.0)(maps).shape == (2, 8, 3, 3)
+
+
+def test_wide_stages_halve_the_maps_and_widen_them():
+    maps = WideResNet(depth=16, widen=2, base=4).eval().features[:-3](torch.rand(1, 3, 32, 32))
+    assert maps.shape == (1, 4 * 4 * 2, 8, 8)
+
+
+def test_a_dense_layer_keeps_what_it_is_given_and_adds_growth_maps():
+    maps = torch.randn(2, 6, 5, 5)
+    out = DenseLayer(6, 3)(maps)
+    assert out.shape == (2, 9, 5, 5)
+    assert torch.equal(out[:, :6], maps)
+
+
+def test_channels_of_a_dense_network():
+    """2 k; each layer adds k; between two blocks, theta of them stay, and H and W are halved."""
+    module = DenseNet(growth=12, layers=(3, 2, 4), compression=0.5).eval()
+    shapes, maps = [], torch.rand(1, 3, 32, 32)
+    for part in module.features[:-3]:
+        maps = part(maps)
+        if isinstance(part, DenseLayer | torch.nn.AvgPool2d):
+            shapes.append((maps.shape[1], maps.shape[2]))
+    first = [(36, 32), (48, 32), (60, 32)]
+    second = [(30, 16), (42, 16), (54, 16)]
+    third = [(27, 8), (39, 8), (51, 8), (63, 8), (75, 8)]
+    assert shapes == first + second + third
+
+
+def test_squash_keeps_the_direction_and_shortens():
+    vectors = torch.randn(50, 6, dtype=torch.float64) * torch.logspace(-8, 8, 50, dtype=torch.float64)[:, None]
+    squashed, length = squash(vectors), vectors.norm(dim=1)
+    torch.testing.assert_close(squashed.norm(dim=1), length**2 / (1 + length**2))
+    torch.testing.assert_close(torch.cosine_similarity(squashed, vectors, eps=0), torch.ones(50, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1e-15])
+def test_squash_is_safe_at_zero(size):
+    vectors = torch.full((2, 4), size, requires_grad=True)
+    squash(vectors).sum().backward()
+    assert bool(torch.isfinite(vectors.grad).all())
+    assert float(vectors.grad.abs().max()) < 1e-10
+
+
+def test_routing_by_hand():
+    """One loop over the capsules, written from procedure 1 in numpy."""
+    votes = torch.randn(5, 1, 3, 4, dtype=torch.float64)
+    u = votes[:, 0].numpy()
+    b = np.zeros((5, 3))
+    for _ in range(3):
+        c = np.exp(b) / np.exp(b).sum(1, keepdims=True)
+        s = np.stack([sum(c[i, j] * u[i, j] for i in range(5)) for j in range(3)])
+        n = np.linalg.norm(s, axis=1, keepdims=True)
+        v = n**2 / (1 + n**2) * s / n
+        b = b + np.array([[u[i, j] @ v[j] for j in range(3)] for i in range(5)])
+    routed = route(votes, 3)
+    np.testing.assert_allclose(routed.capsules[0].numpy(), v, rtol=1e-10)
+    np.testing.assert_allclose(routed.coupling[:, 0].numpy(), c, rtol=1e-10)
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3])
+def test_a_lower_capsule_shares_itself_out(iterations):
+    coupling = route(torch.randn(7, 2, 4, 3), iterations).coupling
+    assert coupling.shape == (7, 2, 4)
+    assert bool((coupling > 0).all())
+    torch.testing.assert_close(coupling.sum(-1), torch.ones(7, 2))
+    even = bool((coupling == 0.25).all())
+    assert even == (iterations == 1)
+
+
+def test_the_gradient_passes_every_iteration_of_the_routing():
+    votes = torch.randn(3, 1, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda given: route(given, 3).capsules, (votes,))
+
+
+def test_routing_follows_agreement():
+    """Three capsules vote alike for class 0 and against one another for class 1: class 0 wins them."""
+    votes = torch.zeros(3, 1, 2, 2)
+    votes[:, 0, 0] = torch.tensor([2.0, 0.0])
+    votes[:, 0, 1] = torch.tensor([[2.0, 0.0], [-1.0, 1.7], [-1.0, -1.7]])
+    routed = route(votes, 3)
+    assert bool((routed.coupling[:, 0, 0] > 0.6).all())
+    assert float(routed.capsules[0, 0].norm()) > 0.7 > 0.1 > float(routed.capsules[0, 1].norm())
+
+
+def test_answers_of_capsules_are_lengths():
+    answers = CapsNet(width=8, kinds=2)(100 * torch.rand(4, 1, 28, 28))
+    assert bool(((answers >= 0) & (answers < 1)).all())
+
+
+def test_a_black_image_breaks_no_gradient():
+    module = CapsNet(width=8, kinds=2, mean=(0.0,), std=(1.0,))
+    with torch.no_grad():
+        for part in (module.features[0], module.features[2].convolution):
+            part.bias.zero_()
+    images = torch.zeros(2, 1, 28, 28, requires_grad=True)
+    answers = module(images)
+    assert bool((answers == 0).all())  # every capsule is exactly zero
+    module.loss(answers, torch.tensor([0, 1])).backward()
+    assert all(bool(torch.isfinite(part.grad).all()) for part in (images, *module.parameters()))
+
+
+def test_margin_loss_by_hand():
+    lengths = torch.tensor([[0.95, 0.05, 0.3], [0.2, 0.4, 0.1]])
+    loss = CapsNet.loss(lengths, torch.tensor([0, 2]))
+    first = 0.0 + 0.5 * 0.2**2  # found; the second is short enough, the third too long by 0.2
+    second = 0.8**2 + 0.5 * (0.1**2 + 0.3**2)
+    assert float(loss) == pytest.approx((first + second) / 2)
+
+
+def test_a_network_says_what_it_is_trained_with():
+    scores, labels = torch.randn(5, 10), torch.arange(5)
+    assert training_loss(CapsNet(width=8, kinds=2)) is CapsNet.loss
+    expected = torch.nn.functional.cross_entropy(scores, labels)
+    assert torch.equal(training_loss(LeNet())(scores, labels), expected)

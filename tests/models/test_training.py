@@ -196,8 +196,15 @@ def test_the_radius_ramps_up_evenly(dark_and_bright, monkeypatch):
 def test_the_attack_moves_neither_batch_normalisation_nor_gradients(dark_and_bright):
     images, labels = dark_and_bright
     change = {
-        "architecture": "charpy_models.architectures.resnet8:ResNet8",
-        "architecture_params": {"in_channels": 1, "num_classes": 2, "widths": (3,), "mean": (0.5,), "std": (0.5,)},
+        "architecture": "charpy_models.architectures.resnet:ResNet",
+        "architecture_params": {
+            "in_channels": 1,
+            "num_classes": 2,
+            "blocks": 1,
+            "widths": (3,),
+            "mean": (0.5,),
+            "std": (0.5,),
+        },
     }
     module = fit(adversarially().model_copy(update=change), images, labels, seed=3)
     tracked = {int(value) for name, value in module.state_dict().items() if name.endswith("num_batches_tracked")}

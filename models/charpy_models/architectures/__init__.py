@@ -1,5 +1,6 @@
-"""Network architectures, one a file. Called without arguments, each builds the network that the zoo has weights for.
+"""Network architectures, one a file, sized by keywords.
 
-Every architecture takes float32 images `(N, in_channels, H, W)` in [0, 1], normalises them itself
-(`mean` and `std` are stored with the weights) and returns logits `(N, num_classes)`.
+Every architecture takes float32 images `(N, in_channels, H, W)` in [0, 1], normalises them itself (`mean` and `std` are
+stored with the weights) and returns scores `(N, num_classes)`: `classifier(features(normalise(images)))`. One that is
+not trained with the cross-entropy has a `loss(scores, labels)` of its own.
 """

@@ -1,4 +1,4 @@
-"""A residual network for small colour images (He, Zhang, Ren, Sun 2016, "Deep residual learning", section 4.2)."""
+"""Residual networks for small images (He, Zhang, Ren, Sun 2016, "Deep residual learning", section 4.2)."""
 
 from __future__ import annotations
 
@@ -33,18 +33,20 @@ class BasicBlock(nn.Module):
         return out
 
 
-class ResNet8(nn.Module):
-    """One basic block per width, each after the first halving H and W: 78,042 parameters for 3x32x32, 10 classes.
+class ResNet(nn.Module):
+    """One stage of basic blocks per width, each stage after the first halving H and W; `2 * blocks * stages + 2` deep.
 
-    The last maps are averaged, so that images of any size will do.
+    ResNet-20, with three blocks a stage, has 272,474 parameters for 3x32x32 images and 10 classes (the paper: 0.27M),
+    ResNet-8, with one, has 78,042. The last maps are averaged, so that images of any size will do.
 
-    Differs from the paper: its smallest CIFAR network has three blocks per width (ResNet-20); the skip where the shape
-    changes is a 1x1 projection with batch normalisation (their option B, which they use on ImageNet).
+    Differs from the paper: the skip where the shape changes is a 1x1 projection with batch normalisation (their option
+    B, which they use on ImageNet).
 
     Args:
         in_channels: C of the images.
         num_classes: K of the logits.
-        widths: channels of the blocks; the first convolution has as many as the first block.
+        blocks: in each stage; the paper's n.
+        widths: channels of the stages; the first convolution has as many as the first stage.
         mean: per channel, or one for all, in image values.
         std: like `mean`.
     """
@@ -54,24 +56,27 @@ class ResNet8(nn.Module):
         *,
         in_channels: int = 3,
         num_classes: int = 10,
+        blocks: int = 3,
         widths: Sequence[int] = (16, 32, 64),
         mean: Sequence[float] = (0.4914, 0.4822, 0.4465),
         std: Sequence[float] = (0.2470, 0.2435, 0.2616),
     ) -> None:
         super().__init__()
         self.normalise = Normalise(in_channels, mean, std)
-        first = widths[0]
-        blocks: list[nn.Module] = [
-            nn.Conv2d(in_channels, first, 3, padding=1, bias=False),
-            nn.BatchNorm2d(first),
+        before = widths[0]
+        layers: list[nn.Module] = [
+            nn.Conv2d(in_channels, before, 3, padding=1, bias=False),
+            nn.BatchNorm2d(before),
             nn.ReLU(),
         ]
-        for before, width in zip((first, *widths[:-1]), widths, strict=True):
-            blocks.append(BasicBlock(before, width, stride=1 if len(blocks) == 3 else 2))
-        self.features = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1))
-        self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(widths[-1], num_classes))
+        for stage, width in enumerate(widths):
+            for block in range(blocks):
+                layers.append(BasicBlock(before, width, stride=2 if stage > 0 and block == 0 else 1))
+                before = width
+        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1))
+        self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(before, num_classes))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits `(N, num_classes)` of `images` `(N, in_channels, image_size, image_size)` in [0, 1]."""
+        """Logits `(N, num_classes)` of `images` `(N, in_channels, H, W)` in [0, 1]."""
         logits: torch.Tensor = self.classifier(self.features(self.normalise(images)))
         return logits
