@@ -19,8 +19,13 @@ def squash(vectors: torch.Tensor) -> torch.Tensor:
 
     Written as s * n / (1 + n^2): nothing is divided by n, so that zero stays zero, with gradient zero.
     """
-    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    length = _length(vectors)[..., None]
     return vectors * (length / (1 + length**2))
+
+
+def _length(vectors: torch.Tensor) -> torch.Tensor:
+    length: torch.Tensor = torch.linalg.vector_norm(vectors, dim=-1)
+    return length
 
 
 class Routed(NamedTuple):
@@ -54,7 +59,8 @@ class PrimaryCapsules(nn.Module):
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Capsules `(N, kinds * H' * W', size)` of `maps` `(N, before, H, W)`."""
-        capsules = self.convolution(maps).unflatten(1, (self.kinds, self.size))
+        maps = self.convolution(maps)
+        capsules = maps.reshape(len(maps), self.kinds, self.size, *maps.shape[2:])
         return squash(capsules.permute(0, 1, 3, 4, 2).flatten(1, 3))
 
 
@@ -69,11 +75,12 @@ class ClassCapsules(nn.Module):
 
     def votes(self, capsules: torch.Tensor) -> torch.Tensor:
         """Votes `(I, N, num_classes, class_size)` of `capsules` `(N, I, size)`: each through a matrix of its own."""
-        return torch.matmul(capsules.transpose(0, 1), self.transform).unflatten(2, (self.num_classes, -1))
+        votes = torch.matmul(capsules.transpose(0, 1), self.transform)
+        return votes.reshape(*votes.shape[:2], self.num_classes, -1)
 
     def forward(self, capsules: torch.Tensor) -> torch.Tensor:
         """Lengths `(N, num_classes)` in [0, 1)."""
-        return torch.linalg.vector_norm(route(self.votes(capsules), self.iterations).capsules, dim=-1)
+        return _length(route(self.votes(capsules), self.iterations).capsules)
 
 
 class CapsNet(nn.Module):
