@@ -22,6 +22,7 @@ from charpy_models.architectures.small_cnn import SmallCNN
 from charpy_models.architectures.start import he_normal
 from charpy_models.architectures.wide_resnet import PreActivationBlock, WideResNet
 from charpy_models.training import training_loss
+from charpy_plugins.wrappers.torch_module import TorchModel
 
 # (network, image shape, classes, sizes of its layers counted by hand: outputs * (inputs + 1))
 CASES = [
@@ -349,6 +350,13 @@ def test_a_black_image_breaks_no_gradient():
     assert bool((answers == 0).all())  # every capsule is exactly zero
     module.loss(answers, torch.tensor([0, 1])).backward()
     assert all(bool(torch.isfinite(part.grad).all()) for part in (images, *module.parameters()))
+
+
+def test_capsules_are_exported_for_any_number_of_images():
+    module = CapsNet(width=8, kinds=2).eval()
+    images = torch.rand(5, 1, 28, 28)
+    answers = TorchModel.from_module(module, input_shape=(1, 28, 28)).forwards()["onnxruntime"]()(images)
+    torch.testing.assert_close(answers, module(images).detach())
 
 
 def test_margin_loss_by_hand():

@@ -60,7 +60,7 @@ class PrimaryCapsules(nn.Module):
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Capsules `(N, kinds * H' * W', size)` of `maps` `(N, before, H, W)`."""
         maps = self.convolution(maps)
-        capsules = maps.reshape(len(maps), self.kinds, self.size, *maps.shape[2:])
+        capsules = maps.reshape(-1, self.kinds, self.size, *maps.shape[2:])  # -1: a trace takes any number of images
         return squash(capsules.permute(0, 1, 3, 4, 2).flatten(1, 3))
 
 
@@ -69,14 +69,14 @@ class ClassCapsules(nn.Module):
 
     def __init__(self, before: int, size: int, num_classes: int, class_size: int, iterations: int) -> None:
         super().__init__()
-        self.num_classes, self.iterations = num_classes, iterations
+        self.num_classes, self.class_size, self.iterations = num_classes, class_size, iterations
         # Votes of about unit variance from capsules of length one; the paper does not say.
         self.transform = nn.Parameter(torch.randn(before, size, num_classes * class_size) * size**-0.5)
 
     def votes(self, capsules: torch.Tensor) -> torch.Tensor:
         """Votes `(I, N, num_classes, class_size)` of `capsules` `(N, I, size)`: each through a matrix of its own."""
         votes = torch.matmul(capsules.transpose(0, 1), self.transform)
-        return votes.reshape(*votes.shape[:2], self.num_classes, -1)
+        return votes.reshape(len(self.transform), -1, self.num_classes, self.class_size)
 
     def forward(self, capsules: torch.Tensor) -> torch.Tensor:
         """Lengths `(N, num_classes)` in [0, 1)."""
