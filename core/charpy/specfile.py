@@ -50,9 +50,18 @@ def load_spec(path: Path) -> RunSpec:
     """The run spec in `path`, a `.yaml`, `.yml` or `.json` file.
 
     Raises:
+        SpecError: the file cannot be read, or is no valid spec.
+    """
+    return _resolved(parse(RunSpec, read_mapping(path), where=str(path)), path.parent)
+
+
+def read_mapping(path: Path) -> Mapping[str, Any]:
+    """What stands in `path`, a `.yaml`, `.yml` or `.json` file, before it is any spec.
+
+    Raises:
         SpecError: the file cannot be read, is too large, is no YAML or JSON, uses a feature of YAML beyond JSON (tags,
             anchors, aliases, several documents, numbers that YAML versions read differently), names a key twice, holds
-            a number that is not finite, or is no valid spec.
+            a number that is not finite, or is no mapping.
     """
     text = _text(path)
     if path.suffix.lower() == ".json":
@@ -66,9 +75,9 @@ def load_spec(path: Path) -> RunSpec:
             "a spec is a mapping",
             where=f"{path}, line 1, column 1",
             found=type(data).__name__,
-            expected="data: ..., models: ...",
+            expected="name: value, one a line",
         )
-    return _resolved(parse(RunSpec, data, where=str(path)), path.parent)
+    return data
 
 
 def _text(path: Path) -> str:

@@ -144,8 +144,16 @@ class RunSpec(Spec):
         return self
 
 
-def parse(spec: type[SpecType], data: Mapping[str, Any], *, where: str = "") -> SpecType:
+def parse(
+    spec: type[SpecType],
+    data: Mapping[str, Any],
+    *,
+    where: str = "",
+    hint: str = "`charpy schema` and `charpy describe` list every field",
+) -> SpecType:
     """`data` as `spec`, strictly: text is no number (but for documented fractions), `no` is no boolean.
+
+    `hint` is the next step after an unknown field.
 
     Raises:
         SpecError: naming the field, what was found and expected, and the nearest known field for a typo.
@@ -159,7 +167,7 @@ def parse(spec: type[SpecType], data: Mapping[str, Any], *, where: str = "") -> 
     try:
         return spec.model_validate_json(text, strict=True)
     except ValidationError as cause:
-        raise _readable(cause, spec, where) from None
+        raise _readable(cause, spec, where, hint) from None
 
 
 def levels_under(
@@ -190,7 +198,7 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **RunSpec.model_json_schema()}
 
 
-def _readable(error: ValidationError, spec: type[BaseModel], where: str) -> SpecError:
+def _readable(error: ValidationError, spec: type[BaseModel], where: str, listing: str) -> SpecError:
     problems, hint = [], ""
     items = error.errors()
     outer = {item["loc"][:length] for item in items for length in range(len(item["loc"]))}
@@ -201,7 +209,7 @@ def _readable(error: ValidationError, spec: type[BaseModel], where: str) -> Spec
         if item["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(item["loc"][-1]), _fields_at(spec, item["loc"][:-1]), n=1, cutoff=0.5)
             problems.append(f"{path}: unknown field" + (f", did you mean {near[0]!r}?" if near else ""))
-            hint = hint or "`charpy schema` and `charpy describe` list every field"
+            hint = listing
         else:
             problems.append(f"{path}: {item['msg'].removeprefix('Value error, ')} (found {item['input']!r:.80})")
     return SpecError("; ".join(problems), where=where, hint=hint)

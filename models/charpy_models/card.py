@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from charpy.specs import Spec
-from charpy_models.recipes import Recipe
+from charpy_models.recipes import Precision, Recipe
 
 
 class SplitCard(Spec):
@@ -24,6 +24,14 @@ class Accuracy(Spec):
     correct: int = Field(ge=0)
     samples: int = Field(ge=1)
     value: float = Field(ge=0, le=1, description="correct / samples")
+
+
+class ValidationCard(Spec):
+    """The part of the train split that was held out, and what it decided."""
+
+    samples: int = Field(ge=1, description="held out, drawn by the seed")
+    epoch: int = Field(ge=1, description="whose weights these are: the one that got most of them right")
+    correct: int = Field(ge=0, description="of these; of an adversarial training, also under PGD at its radius")
 
 
 class RobustAccuracy(Spec):
@@ -52,11 +60,14 @@ class Card(Spec):
     num_classes: int = Field(ge=2)
     parameters: int = Field(ge=1, description="trained numbers")
     accuracy: Accuracy
+    validation: ValidationCard | None = Field(default=None, description="if the best epoch's weights were kept")
     robust_accuracy: RobustAccuracy | None = Field(default=None, description="of adversarially trained networks")
     train: SplitCard
     test: SplitCard
     recipe: Recipe
     seed: int
     threads: int = Field(ge=1, description="other thread counts add up in another order and give other weights")
+    device: str = Field(default="cpu", description="what it was trained on; only the CPU gives the same bytes again")
+    precision: Precision = Field(default=Precision.FLOAT32, description="of the passes in training")
     command: str = Field(description="what makes these weights again")
     versions: dict[str, str]

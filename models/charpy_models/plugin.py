@@ -1,4 +1,4 @@
-"""What charpy finds through its entry point: the zoo, by kind. Import strings only: a listing loads no torch."""
+"""What charpy finds through its entry point: the zoo, by kind, and training. Import strings only: listing is quick."""
 
 from __future__ import annotations
 
@@ -38,6 +38,13 @@ def weights_folder() -> Traversable:
 
 @hookimpl
 def charpy_models() -> Components:
-    """The ready-made classifiers."""
+    """The ready-made classifiers, and those that users train."""
     folder = weights_folder()
-    return {kind: target for kind, target in ZOO.items() if (folder / f"{kind}.json").is_file()}
+    listed = {kind: target for kind, target in ZOO.items() if (folder / f"{kind}.json").is_file()}
+    return {**listed, "trained": "charpy_models.trained:TrainedModel"}
+
+
+@hookimpl
+def charpy_commands() -> Components:
+    """Training."""
+    return {"train": "charpy_models.command:train"}

@@ -1,17 +1,18 @@
-"""Trains one network of the zoo: `python -m charpy_models.train digits-cnn`.
+"""Trains one network and measures it: `charpy train SPEC`, or of the zoo: `python -m charpy_models.train digits-cnn`.
 
-Writes `KIND.safetensors` and its card `KIND.json`. The same command on the same data, machine kind and versions writes
-the same bytes.
+Writes `NAME.safetensors` and its card `NAME.json`. The same command on the same data, machine kind and versions writes
+the same bytes, on the CPU; one that was interrupted goes on after its last complete epoch.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import safetensors
 import safetensors.torch
@@ -20,17 +21,18 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 from torch import nn
 
-from charpy.errors import CharpyError, DataError
-from charpy.interfaces.dataset import Dataset
-from charpy.pixels import quantise
-from charpy.plugins import registry
-from charpy.threat import Grid
-from charpy_models.card import Accuracy, Card, RobustAccuracy, SplitCard
-from charpy_models.recipes import Recipe, recipe_for
-from charpy_models.training import count_correct, count_robust, fit
-
-CHUNK = 1000
-"""Images read at once; they are kept as bytes, a quarter of what they take as float32."""
+from charpy.errors import CharpyError, SpecError
+from charpy.lock import only_writer
+from charpy.threads import threads as thread_count
+from charpy_models.accuracy import count_correct, count_robust
+from charpy_models.card import Accuracy, Card, RobustAccuracy, ValidationCard
+from charpy_models.checkpoint import Checkpoint, write_whole
+from charpy_models.data import Split, hold_out, read_reference, read_split
+from charpy_models.progress import progress
+from charpy_models.recipes import Precision, Recipe, recipe_for
+from charpy_models.spec import TrainSpec
+from charpy_models.training import Images, Trained, fit
+from charpy_plugins.wrappers.devices import pick_device
 
 PGD_SAMPLES, PGD_STEPS = 1000, 20
 """What the robust accuracy on a card is measured with."""
@@ -38,72 +40,54 @@ PGD_SAMPLES, PGD_STEPS = 1000, 20
 app = App(name="python -m charpy_models.train", help_format="plaintext", version_flags=[])
 
 
-class Split(NamedTuple):
-    """One split in memory.
-
-    `images` `(N, C, H, W)` are uint8, or float32 in [0, 1] off the 8-bit grid; `labels` are int64 `(N,)`.
-    """
-
-    images: torch.Tensor
-    labels: torch.Tensor
-    shape: tuple[int, int, int]
-    num_classes: int
-    card: SplitCard
-
-
-def read_split(kind: str, split: str, data_dir: str | None) -> Split:
-    """The whole `train` or `test` split of the dataset `kind`.
+def train(spec: TrainSpec, command: str) -> Card:
+    """Carry out `spec`, which `command` stands for: weights and card are in its folder afterwards.
 
     Raises:
-        DataError: the dataset is not in `data_dir`.
+        CharpyError: the data, the network, the device or the checkpoint cannot be used, or the loss is not finite.
     """
-    component = registry().load("datasets", kind)
-    found = component.accepts(kind, data_dir)
-    if found is None:
-        raise DataError(
-            f"dataset {kind!r} is not there", where=data_dir or "", hint="give --data-dir, or set CHARPY_DATA"
-        )
-    dataset: Dataset = registry().create("datasets", kind, {**found, "split": split})
-    images, labels = [], []
-    for start in range(0, len(dataset), CHUNK):
-        samples = dataset.read(range(start, min(start + CHUNK, len(dataset))))
-        images.append(quantise(samples.images) if dataset.grid is Grid.EIGHT_BIT else samples.images)
-        labels.append(samples.labels)
-    card = SplitCard(params={"split": split}, samples=len(dataset), fingerprint=dataset.fingerprint())
-    return Split(torch.cat(images), torch.cat(labels), dataset.shape, len(dataset.class_names), card)
+    data_dir = spec.data_dir or os.environ.get("CHARPY_DATA")
+    device = pick_device(spec.device)
+    precision = spec.precision or _precision_on(device)
+    with thread_count(spec.threads or torch.get_num_threads()):
+        data = _split(spec, "train", data_dir)
+        _check(spec.recipe, data)
+        kept, held_out = hold_out(data, spec.validation, spec.seed)
+        folder = Path(spec.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{spec.name}.checkpoint"
+        with only_writer(path), progress(spec.name) as listen:
+            checkpoint = Checkpoint(path, _identity(spec, data, device, precision))
+            trained = fit(
+                spec.recipe,
+                *kept,
+                seed=spec.seed,
+                held_out=held_out,
+                device=device,
+                precision=precision,
+                checkpoint=checkpoint,
+                listen=listen,
+            )
+            state = trained.module.state_dict()
+            weights = safetensors.torch.save({name: value.cpu().contiguous() for name, value in state.items()})
+            card = _card(spec, command, weights, trained, (data, held_out, _split(spec, "test", data_dir)))
+            card = card.model_copy(update={"device": _name_of(device), "precision": precision})
+            write_whole(folder / card.weights, weights)
+            text = card.model_dump_json(indent=2, exclude_none=True)
+            write_whole(folder / f"{spec.name}.json", f"{text}\n".encode())
+            checkpoint.remove()
+    return card
 
 
-def train(kind: str, recipe: Recipe, *, data_dir: str | None, seed: int) -> tuple[bytes, Card]:
-    """The weights as the bytes of a safetensors file, and their card; progress goes to stderr."""
-    data = read_split(recipe.data, "train", data_dir)
-
-    def progress(epoch: int, loss: float) -> None:
-        print(f"{kind}: epoch {epoch}/{recipe.epochs}, mean loss {loss:.4f}", file=sys.stderr, flush=True)
-
-    module = fit(recipe, data.images, data.labels, seed=seed, progress=progress)
-    weights = safetensors.torch.save({name: value.contiguous() for name, value in module.state_dict().items()})
-    test = read_split(recipe.data, "test", data_dir)
-    correct = count_correct(module, test.images, test.labels)
-    threads = torch.get_num_threads()
-    card = Card(
-        kind=kind,
-        weights=f"{kind}.safetensors",
-        sha256=hashlib.sha256(weights).hexdigest(),
-        bytes=len(weights),
-        input_shape=test.shape,
-        num_classes=test.num_classes,
-        parameters=sum(parameter.numel() for parameter in module.parameters()),
-        accuracy=Accuracy(correct=correct, samples=test.card.samples, value=correct / test.card.samples),
-        robust_accuracy=_robust_accuracy(recipe, module, test, seed),
-        train=data.card,
-        test=test.card,
-        recipe=recipe,
-        seed=seed,
-        threads=threads,
-        command=f"{app.name[0]} {kind} --seed {seed} --epochs {recipe.epochs} --threads {threads}",
-        versions=_versions(),
-    )
-    return weights, card
+def describe(card: Card) -> str:
+    """What was measured, a line each."""
+    lines = [f"{card.accuracy.value:.2%} of {card.accuracy.samples} test images, {card.parameters} parameters"]
+    if (robust := card.robust_accuracy) is not None:
+        attack = f"PGD-{robust.steps}, Linf {robust.radius:.4g}"
+        lines.append(f"{robust.value:.2%} of the first {robust.samples} under {attack}")
+    if (validation := card.validation) is not None:
+        lines.append(f"weights of epoch {validation.epoch}, best of {validation.samples} held-out images")
+    return "\n".join(f"{card.kind}: {line}" for line in lines)
 
 
 @app.default
@@ -117,7 +101,7 @@ def main(
     epochs: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     threads: Annotated[int, Parameter(validator=Number(gte=1))] = 2,
 ) -> int:
-    """Train one network of the zoo, measure it on the test split, and write its weights and its card.
+    """Train one network of the zoo on the CPU, measure it on the test split, and write its weights and its card.
 
     Args:
         kind: A kind of the zoo, such as digits-cnn.
@@ -131,21 +115,98 @@ def main(
         recipe = recipe_for(kind)
         if epochs is not None:
             recipe = recipe.model_copy(update={"epochs": epochs})
-        torch.set_num_threads(threads)
-        weights, card = train(kind, recipe, data_dir=data_dir or os.environ.get("CHARPY_DATA"), seed=seed)
-        out.mkdir(parents=True, exist_ok=True)
-        (out / card.weights).write_bytes(weights)
-        text = card.model_dump_json(indent=2, exclude_none=True)
-        (out / f"{kind}.json").write_text(text + "\n", encoding="utf-8")
+        spec = TrainSpec(
+            name=kind,
+            recipe=recipe,
+            data_dir=data_dir,
+            seed=seed,
+            validation=0,
+            threads=threads,
+            device="cpu",
+            out=str(out),
+        )
+        card = train(spec, f"{app.name[0]} {kind} --seed {seed} --epochs {recipe.epochs} --threads {threads}")
     except CharpyError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    measured = card.accuracy
-    print(f"{kind}: {measured.value:.2%} of {measured.samples} test images, {card.parameters} parameters")
-    if (robust := card.robust_accuracy) is not None:
-        attack = f"PGD-{robust.steps}, Linf {robust.radius:.4g}"
-        print(f"{kind}: {robust.value:.2%} of the first {robust.samples} under {attack}")
+    print(describe(card))
     return 0
+
+
+def _split(spec: TrainSpec, split: str, data_dir: str | None) -> Split:
+    if spec.data is None:
+        return read_split(spec.recipe.data, split, data_dir)
+    return read_reference(getattr(spec.data, split), data_dir)
+
+
+def _check(recipe: Recipe, data: Split) -> None:
+    """Refuse a network that does not take the images, or has too few scores, before anything is trained."""
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        network = recipe.build().eval()
+        try:
+            shape = tuple(network(torch.zeros(2, *data.shape)).shape)
+        except Exception as cause:
+            raise SpecError(
+                "the network does not take the images",
+                where=recipe.architecture,
+                found=f"{type(cause).__name__}: {cause}",
+                expected=f"images of shape {data.shape}",
+                hint="set in_channels and image_size in architecture_params",
+            ) from cause
+    if len(shape) != 2 or shape[1] < data.num_classes:
+        raise SpecError(
+            "the network does not answer with a score for each class",
+            where=recipe.architecture,
+            found=f"answers of shape {shape} for 2 images",
+            expected=f"(2, {data.num_classes})",
+            hint="set num_classes in architecture_params",
+        )
+
+
+def _identity(spec: TrainSpec, data: Split, device: torch.device, precision: Precision) -> dict[str, Any]:
+    """Everything that decides what the weights will be."""
+    recipe = {f"recipe.{key}": json.dumps(value) for key, value in spec.recipe.model_dump(mode="json").items()}
+    return {
+        **recipe,
+        "data": data.card.fingerprint,
+        "seed": spec.seed,
+        "validation": spec.validation,
+        "threads": torch.get_num_threads(),
+        "device": _name_of(device),
+        "precision": str(precision),
+        "torch": str(torch.__version__),
+    }
+
+
+def _card(
+    spec: TrainSpec, command: str, weights: bytes, trained: Trained, data: tuple[Split, Images | None, Split]
+) -> Card:
+    """The card of `weights`, measured on the test split."""
+    whole, held_out, test = data
+    module = trained.module
+    correct = count_correct(module, test.images, test.labels)
+    validation = None
+    if held_out is not None and trained.correct is not None:
+        validation = ValidationCard(samples=len(held_out.labels), epoch=trained.epoch, correct=trained.correct)
+    return Card(
+        kind=spec.name,
+        weights=f"{spec.name}.safetensors",
+        sha256=hashlib.sha256(weights).hexdigest(),
+        bytes=len(weights),
+        input_shape=test.shape,
+        num_classes=test.num_classes,
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        accuracy=Accuracy(correct=correct, samples=test.card.samples, value=correct / test.card.samples),
+        validation=validation,
+        robust_accuracy=_robust_accuracy(spec.recipe, module, test, spec.seed),
+        train=whole.card,
+        test=test.card,
+        recipe=spec.recipe,
+        seed=spec.seed,
+        threads=torch.get_num_threads(),
+        command=command,
+        versions=_versions(),
+    )
 
 
 def _robust_accuracy(recipe: Recipe, module: nn.Module, test: Split, seed: int) -> RobustAccuracy | None:
@@ -156,6 +217,16 @@ def _robust_accuracy(recipe: Recipe, module: nn.Module, test: Split, seed: int) 
         module, test.images[:samples], test.labels[:samples], radius=radius, steps=PGD_STEPS, seed=seed
     )
     return RobustAccuracy(radius=radius, steps=PGD_STEPS, correct=correct, samples=samples, value=correct / samples)
+
+
+def _precision_on(device: torch.device) -> Precision:
+    if device.type != "cuda":
+        return Precision.FLOAT32
+    return Precision.BFLOAT16 if torch.cuda.is_bf16_supported() else Precision.FLOAT16
+
+
+def _name_of(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _versions() -> dict[str, Any]:

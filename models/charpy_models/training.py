@@ -1,9 +1,10 @@
-"""Training and measuring one network: a seeded loop of batches, with augmentation of whole batches."""
+"""Training one network: a seeded loop of batches that can stop after any epoch, and go on as if it had not."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -11,23 +12,56 @@ from torch.nn import functional
 
 from charpy.errors import ModelError
 from charpy.pixels import as_images
-from charpy_models.recipes import AdversarialTraining, Augmentation, Recipe
+from charpy_models.accuracy import count_correct, count_robust
+from charpy_models.adversarial import attacked
+from charpy_models.augmentation import augment
+from charpy_models.checkpoint import Checkpoint, State
+from charpy_models.recipes import Precision, Recipe
+from charpy_models.schedule import schedule_of
 
-Progress = Callable[[int, float], None]
-"""Called after each epoch with its number, from 1, and its mean loss."""
+PGD_STEPS = 10
+"""Of the attack that tells which epoch of an adversarial training was the best."""
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """The mean loss of scores `(N, K)` for labels, int64 `(N,)`."""
 
 
-def augment(images: torch.Tensor, augmentation: Augmentation) -> torch.Tensor:
-    """`images` `(N, C, H, W)` flipped and shifted, each in its own way; drawn from torch's global generator."""
-    if augmentation.shift:
-        images = _shift(images, augmentation.shift)
-    if augmentation.flip:
-        mirrored = torch.rand(len(images), 1, 1, 1) < 0.5
-        images = torch.where(mirrored, images.flip(3), images)
-    return images
+class Images(NamedTuple):
+    """`images` `(N, C, H, W)`, uint8, or float32 in [0, 1], and their `labels`, int64 `(N,)`; both on the CPU."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+
+class Progress(NamedTuple):
+    """Where a training stands: after each step, and with the epoch's `loss` after its last one."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float | None = None
+    kept: float | None = None
+    """Share of the held-out images that are right (of an adversarial training: and stay so under PGD)."""
+
+
+class Best(NamedTuple):
+    """The weights of the epoch that did best on the held-out images, how many it got right, and its number."""
+
+    epoch: int
+    correct: int
+    weights: dict[str, torch.Tensor]
+
+
+class Trained(NamedTuple):
+    """A network in eval mode, the epoch that its weights are of, and how many held-out images it gets right."""
+
+    module: nn.Module
+    epoch: int
+    correct: int | None
+
+
+Listener = Callable[[Progress], None]
 
 
 def training_loss(module: nn.Module) -> Loss:
@@ -37,140 +71,160 @@ def training_loss(module: nn.Module) -> Loss:
 
 
 def fit(
-    recipe: Recipe, images: torch.Tensor, labels: torch.Tensor, *, seed: int, progress: Progress | None = None
-) -> nn.Module:
-    """A network trained by `recipe`; the same weights for the same seed, thread count and torch.
+    recipe: Recipe,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    seed: int,
+    held_out: Images | None = None,
+    device: torch.device | str = "cpu",
+    precision: Precision = Precision.FLOAT32,
+    checkpoint: Checkpoint | None = None,
+    listen: Listener | None = None,
+) -> Trained:
+    """A network trained by `recipe`; on the CPU, the same weights for the same seed, thread count and torch.
 
     Args:
         recipe: network, schedule and augmentation.
         images: `(N, C, H, W)`, uint8, or float32 in [0, 1].
         labels: int64 `(N,)`.
         seed: of the first weights, the order of the images, the augmentation and the attack's random starts.
-        progress: told the mean loss of every epoch.
+        held_out: the weights of the epoch that does best on these are kept (of equals the last); else the last epoch's.
+        device: where it is trained.
+        precision: of the forward and backward passes; the attack of an adversarial training stays in float32.
+        checkpoint: read first, and written after each epoch.
+        listen: told where the training stands.
 
     Raises:
         ModelError: the loss is no longer finite.
+        RunFileError: the checkpoint cannot be used.
     """
+    place = torch.device(device)
     # The caller's generator is left as it was: a library that reseeds it changes other people's results.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
         torch.manual_seed(seed)
-        module = recipe.build().train()
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
-        loss_of = training_loss(module)
-        optimiser = torch.optim.AdamW(module.parameters(), weight_decay=recipe.weight_decay)
-        steps = recipe.epochs * math.ceil(len(images) / recipe.batch_size)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser,
-            max_lr=recipe.learning_rate,
-            total_steps=steps,
-            pct_start=recipe.warm_up,
-        )
-        for epoch in range(1, recipe.epochs + 1):
-            total = torch.zeros(())
-            for rows in torch.split(torch.randperm(len(images)), recipe.batch_size):
-                batch = augment(as_images(images[rows]), recipe.augmentation)
-                batch = batch.contiguous(memory_format=torch.channels_last)
-                if recipe.adversarial is not None:
-                    done = schedule.last_epoch / steps
-                    batch = _adversarial(module, batch, labels[rows], recipe.adversarial, done)
-                loss = loss_of(module(batch), labels[rows])
-                optimiser.zero_grad()
-                torch.autograd.backward(loss)
-                optimiser.step()
-                schedule.step()
-                total += loss.detach() * len(rows)
-            mean = float(total) / len(images)
-            if not math.isfinite(mean):
-                raise ModelError(
-                    "training has diverged",
-                    where=f"epoch {epoch}",
-                    found=f"mean loss {mean}",
-                    hint="lower the recipe's learning_rate",
-                )
-            if progress is not None:
-                progress(epoch, mean)
-    return module.eval()
+        training = _Training(recipe, Images(images, labels), held_out, seed, place, precision)
+        if checkpoint is not None and (state := checkpoint.read()) is not None:
+            training.load(state)
+        while training.epoch < recipe.epochs:
+            now = training.run_epoch(listen)
+            if checkpoint is not None:
+                checkpoint.write(training.state())
+            if listen is not None:
+                listen(now)
+    return training.result()
 
 
-def count_correct(module: nn.Module, images: torch.Tensor, labels: torch.Tensor, *, batch_size: int = 256) -> int:
-    """How many of `images` `(N, C, H, W)` (uint8, or float32 in [0, 1]) get their label, int64 `(N,)`."""
-    correct = 0
-    with torch.inference_mode():
-        for batch, truth in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True):
-            scores = module(as_images(batch).contiguous(memory_format=torch.channels_last))
-            correct += int((scores.argmax(1) == truth).sum())
-    return correct
+class _Training:
+    """A network on its way, and everything that its next step depends on."""
 
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: Images,
+        held_out: Images | None,
+        seed: int,
+        device: torch.device,
+        precision: Precision,
+    ) -> None:
+        self.recipe, self.data, self.held_out, self.seed = recipe, data, held_out, seed
+        self.device, self.precision = device, precision
+        self.module = recipe.build().train().to(device)
+        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+        self.optimiser = torch.optim.AdamW(self.module.parameters(), weight_decay=recipe.weight_decay)
+        self.each = math.ceil(len(data.images) / recipe.batch_size)
+        self.schedule = schedule_of(recipe, self.optimiser, recipe.epochs * self.each)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision is Precision.FLOAT16)
+        self.epoch = 0
+        self.best: Best | None = None
 
-def pgd(
-    module: nn.Module, images: torch.Tensor, labels: torch.Tensor, *, radius: float, steps: int, step_size: float
-) -> torch.Tensor:
-    """Images `(N, C, H, W)` in the Linf ball of `radius` around `images`, of high cross-entropy (Madry et al. 2018).
+    def run_epoch(self, listen: Listener | None) -> Progress:
+        """All images once; the mean of the loss, and what the held-out images say."""
+        recipe, number, count = self.recipe, self.epoch + 1, len(self.data.images)
+        total = torch.zeros((), device=self.device)
+        for step, rows in enumerate(torch.split(torch.randperm(count), recipe.batch_size), start=1):
+            total += self._step(rows) * len(rows)
+            if listen is not None:
+                listen(Progress(number, recipe.epochs, step, self.each))
+        mean = float(total) / count
+        if not math.isfinite(mean):
+            raise ModelError(
+                "training has diverged",
+                where=f"epoch {number}",
+                found=f"mean loss {mean}",
+                expected="a finite loss",
+                hint="lower the recipe's learning_rate",
+            )
+        self.epoch = number
+        return Progress(number, recipe.epochs, self.each, self.each, mean, self._judge())
 
-    x_0 is uniform in the ball; x_{t+1} = P(x_t + step_size * sign grad CE(x_t)), P the projection onto ball and box.
-    The last step's image is returned, as training wants it. Drawn from torch's global generator; the module's
-    parameters get no gradient.
-    """
-    low, high = (images - radius).clamp_(min=0), (images + radius).clamp_(max=1)
-    adversarial = torch.empty_like(images).uniform_(-radius, radius).add_(images).clamp_(0, 1)
-    for _ in range(steps):
-        adversarial.requires_grad_()
-        # The sum, not the mean: a row's gradient must not shrink with the batch until float32 rounds it to zero.
-        loss = functional.cross_entropy(module(adversarial), labels, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, adversarial)
-        adversarial = torch.clamp(adversarial.detach() + step_size * gradient.sign(), low, high)
-    return adversarial
+    def _step(self, rows: torch.Tensor) -> torch.Tensor:
+        """One step of the optimiser on the images of `rows`; their mean loss."""
+        recipe = self.recipe
+        labels = self.data.labels[rows].to(self.device)
+        batch = augment(as_images(self.data.images[rows].to(self.device)), recipe.augmentation)
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        if recipe.adversarial is not None:
+            done = self.schedule.last_epoch / (recipe.epochs * self.each)
+            batch = attacked(self.module, batch, labels, recipe.adversarial, done)
+        kind = getattr(torch, self.precision)
+        with torch.autocast(self.device.type, dtype=kind, enabled=self.precision is not Precision.FLOAT32):
+            scores = self.module(batch)
+        loss = training_loss(self.module)(scores.float(), labels)
+        self.optimiser.zero_grad()
+        torch.autograd.backward(self.scaler.scale(loss))
+        self.scaler.step(self.optimiser)
+        before = self.scaler.get_scale()
+        self.scaler.update()
+        if self.scaler.get_scale() >= before:  # else float16 overflowed and the step was left out
+            self.schedule.step()
+        return loss.detach()
 
+    def _judge(self) -> float | None:
+        """The share of held-out images that are right; the weights are kept if there were never more."""
+        if self.held_out is None:
+            return None
+        self.module.eval()
+        if self.recipe.adversarial is None:
+            correct = count_correct(self.module, *self.held_out)
+        else:
+            radius = self.recipe.adversarial.radius
+            correct = count_robust(self.module, *self.held_out, radius=radius, steps=PGD_STEPS, seed=self.seed)
+        self.module.train()
+        if self.best is None or correct >= self.best.correct:
+            weights = {name: value.cpu().clone() for name, value in self.module.state_dict().items()}
+            self.best = Best(self.epoch, correct, weights)
+        return correct / len(self.held_out.labels)
 
-def count_robust(
-    module: nn.Module,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    *,
-    radius: float,
-    steps: int,
-    seed: int,
-    batch_size: int = 256,
-) -> int:
-    """How many of `images` (as for `count_correct`) keep their label, clean and under one run of `pgd`.
+    def state(self) -> State:
+        """What `load` needs to go on from here, the random generators included."""
+        return {
+            "epoch": self.epoch,
+            "module": self.module.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "best": None if self.best is None else self.best._asdict(),
+            "random": torch.get_rng_state(),
+            "device_random": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        }
 
-    A step is 2.5 * radius / steps long, Madry et al.'s choice. An upper bound of the robust accuracy, no more.
-    """
-    robust = 0
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for batch, truth in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True):
-            clean = as_images(batch).contiguous(memory_format=torch.channels_last)
-            attacked = pgd(module, clean, truth, radius=radius, steps=steps, step_size=2.5 * radius / steps)
-            with torch.inference_mode():
-                right = (module(clean).argmax(1) == truth) & (module(attacked).argmax(1) == truth)
-            robust += int(right.sum())
-    return robust
+    def load(self, state: State) -> None:
+        """Go on from `state`."""
+        self.epoch = state["epoch"]
+        self.module.load_state_dict(state["module"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+        self.best = None if state["best"] is None else Best(**state["best"])
+        torch.set_rng_state(state["random"])
+        if state["device_random"] is not None:
+            torch.cuda.set_rng_state(state["device_random"], self.device)
 
-
-def _adversarial(
-    module: nn.Module, images: torch.Tensor, labels: torch.Tensor, training: AdversarialTraining, done: float
-) -> torch.Tensor:
-    """The batch that a network is trained on when the share `done` of its training lies behind it."""
-    share = 1.0 if done >= training.ramp else done / training.ramp
-    # The attack faces the network as it will be used; so too, its images do not move the batch normalisation.
-    module.eval()
-    attacked = pgd(
-        module,
-        images,
-        labels,
-        radius=training.radius * share,
-        steps=training.steps,
-        step_size=training.step_size * share,
-    )
-    module.train()
-    return attacked
-
-
-def _shift(images: torch.Tensor, most: int) -> torch.Tensor:
-    """Each image moved by its own whole number of pixels in -most..most, both ways; what comes in is black."""
-    count, _, height, width = images.shape
-    padded = functional.pad(images, (most, most, most, most))
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: (N, C, 2*most+1, 2*most+1, H, W)
-    down, right = torch.randint(0, 2 * most + 1, (2, count))
-    return windows[torch.arange(count), :, down, right]
+    def result(self) -> Trained:
+        """The network with the weights that are kept."""
+        if self.best is None:
+            return Trained(self.module.eval(), self.epoch, None)
+        self.module.load_state_dict(self.best.weights)
+        return Trained(self.module.eval(), self.best.epoch, self.best.correct)

@@ -21,6 +21,7 @@ import charpy
 from charpy.cli.app import run_program
 from charpy.plugins import registry
 from charpy.specfile import load_spec
+from charpy_models.spec import load_train_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -69,8 +70,12 @@ def cheap(arguments: list[str]) -> list[str]:
 
 
 def cheap_spec(text: str, path: Path) -> None:
-    """Read the spec as it stands, then leave one with fewer samples and queries in its place."""
+    """Read the spec as it stands, then leave one with fewer samples and queries (or epochs) in its place."""
     path.write_text(text, encoding="utf-8")
+    if "\nrecipe:" in text:
+        load_train_spec(path)
+        path.write_text(re.sub(r"epochs: \d+", "epochs: 1", text), encoding="utf-8")
+        return
     spec = json.loads(load_spec(path).model_dump_json())
     spec["data"]["samples"] = 6
     for threat in spec["threats"]:
@@ -186,6 +191,9 @@ def test_the_examples_work(folder, capsys):
     spec = ROOT / "examples" / "dual.yaml"
     cheap_spec(spec.read_text(encoding="utf-8"), folder / "dual.yaml")
     assert run_program(["run", "dual.yaml"]) == 0
+    cheap_spec((ROOT / "examples" / "train.yaml").read_text(encoding="utf-8"), folder / "train.yaml")
+    assert run_program(["train", "train.yaml"]) == 0
+    assert (folder / "charpy-digits-resnet" / "digits-resnet.safetensors").is_file()
     source = (ROOT / "examples" / "own_model.py").read_text(encoding="utf-8").replace("queries=1000", "queries=10")
     exec(compile(source, "own_model.py", "exec"), {"__name__": "__main__"})
     assert (folder / "own_model.html").is_file()

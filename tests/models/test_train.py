@@ -8,10 +8,11 @@ import json
 import pytest
 from cyclopts import ValidationError
 
+from charpy_models.accuracy import count_robust
 from charpy_models.architectures.digits_cnn import DigitsCNN
 from charpy_models.recipes import AdversarialTraining, recipe_for
 from charpy_models.train import app, main
-from charpy_models.training import count_robust
+from charpy_models.training import Trained
 from charpy_models.zoo import read_weights
 from charpy_plugins.datasets.digits import Digits
 
@@ -76,7 +77,7 @@ def test_a_robust_accuracy_is_measured_after_adversarial_training_only(tmp_path,
 
 @pytest.mark.data
 def test_no_folder_of_the_machine_is_in_the_card(tmp_path, data_dir, monkeypatch):
-    monkeypatch.setattr("charpy_models.train.fit", lambda recipe, *_, **__: recipe.build().eval())
+    monkeypatch.setattr("charpy_models.train.fit", lambda recipe, *_, **__: Trained(recipe.build().eval(), 1, None))
     assert main("mnist-lenet", data_dir=str(data_dir), out=tmp_path, epochs=1, threads=1) == 0
     text = (tmp_path / "mnist-lenet.json").read_text()
     assert json.loads(text)["test"] == {**json.loads(text)["test"], "samples": 10_000, "params": {"split": "test"}}

@@ -7,9 +7,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from charpy.errors import ModelError, UnknownNameError
-from charpy_models.recipes import RECIPES, AdversarialTraining, Augmentation, Recipe, recipe_for
-from charpy_models.training import augment, count_correct, count_robust, fit, pgd
+from charpy.errors import CharpyError, ModelError, UnknownNameError
+from charpy_models.accuracy import count_correct, count_robust
+from charpy_models.adversarial import pgd
+from charpy_models.augmentation import augment
+from charpy_models.recipes import RECIPES, AdversarialTraining, Augmentation, Precision, Recipe, recipe_for
+from charpy_models.training import Images, Progress
+from charpy_models.training import fit as trained_by
 
 TINY = Recipe(
     architecture="charpy_models.architectures.digits_cnn:DigitsCNN",
@@ -38,6 +42,11 @@ def dark_and_bright() -> tuple[torch.Tensor, torch.Tensor]:
     labels = torch.arange(48) % 2
     images = torch.randint(0, 100, (48, 1, 8, 8), generator=draw) + 150 * labels[:, None, None, None]
     return images.to(torch.uint8), labels
+
+
+def fit(*args, **options) -> torch.nn.Module:
+    """The network alone."""
+    return trained_by(*args, **options).module
 
 
 def equal(one: torch.nn.Module, other: torch.nn.Module) -> bool:
@@ -78,17 +87,16 @@ def test_flip_mirrors_about_half_of_the_images():
 
 def test_it_learns_what_can_be_learnt(dark_and_bright):
     images, labels = dark_and_bright
-    losses = []
-    module = fit(
-        TINY.model_copy(update={"epochs": 20}),
-        images,
-        labels,
-        seed=1,
-        progress=lambda epoch, loss: losses.append((epoch, loss)),
-    )
+    told: list[Progress] = []
+    module = fit(TINY.model_copy(update={"epochs": 20}), images, labels, seed=1, listen=told.append)
     assert count_correct(module, images, labels) == 48
-    assert [epoch for epoch, _ in losses] == list(range(1, 21))
-    assert losses[-1][1] < losses[0][1]
+    ends = [now for now in told if now.loss is not None]
+    assert [now.epoch for now in ends] == list(range(1, 21))
+    assert ends[-1].loss < ends[0].loss
+    assert [(now.epoch, now.step, now.steps) for now in told[:8]] == [(1, min(n, 6), 6) for n in range(1, 8)] + [
+        (2, 1, 6)
+    ]
+    assert all(now.kept is None for now in told)
     assert not module.training
 
 
@@ -105,6 +113,8 @@ def test_the_seed_decides(dark_and_bright):
         {"batch_size": 16},
         {"learning_rate": 0.02},
         {"warm_up": 0.5},
+        {"schedule": "cosine"},
+        {"schedule": "constant"},
         {"weight_decay": 0.5},
         {"augmentation": Augmentation(flip=True)},
         {"augmentation": Augmentation(shift=1)},
@@ -131,6 +141,58 @@ def test_divergence_is_an_error(dark_and_bright):
     assert "learning_rate" in caught.value.hint
 
 
+def test_the_best_epoch_on_held_out_images_is_kept(dark_and_bright):
+    """Held-out images that say the opposite of what is learnt: the best epoch is not the last."""
+    images, labels = dark_and_bright
+    held_out, told = Images(images, 1 - labels), []
+    recipe = TINY.model_copy(update={"epochs": 12})
+    done = trained_by(recipe, images, labels, seed=1, held_out=held_out, listen=told.append)
+    kept = [round(now.kept * 48) for now in told if now.kept is not None]
+    assert len(kept) == 12
+    assert kept[-1] < max(kept)
+    assert done.correct == max(kept) == count_correct(done.module, *held_out)
+    assert done.epoch == 12 - kept[::-1].index(max(kept))  # of equals the last
+    assert not done.module.training
+
+
+def test_held_out_images_change_no_step(dark_and_bright):
+    images, labels = dark_and_bright
+    plain: list[Progress] = []
+    judged: list[Progress] = []
+    fit(TINY, images, labels, seed=3, listen=plain.append)
+    fit(TINY, images, labels, seed=3, held_out=Images(images[:8], labels[:8]), listen=judged.append)
+    assert [now.loss for now in plain] == [now.loss for now in judged]
+
+
+def test_an_adversarial_training_is_judged_under_attack(dark_and_bright):
+    images, labels = dark_and_bright
+    held_out = Images(images, labels)
+    done = trained_by(adversarially(), images, labels, seed=3, held_out=held_out)
+    assert done.correct == count_robust(done.module, images, labels, radius=0.1, steps=10, seed=3)
+    assert done.correct <= count_correct(done.module, images, labels)
+
+
+@pytest.mark.parametrize("precision", [Precision.BFLOAT16, Precision.FLOAT16])
+def test_mixed_precision_computes_in_another_precision_and_keeps_float32_weights(dark_and_bright, precision):
+    images, labels = dark_and_bright
+    recipe = TINY.model_copy(update={"epochs": 20})
+    full, mixed = (fit(recipe, images, labels, seed=3, precision=kind) for kind in (Precision.FLOAT32, precision))
+    assert {value.dtype for value in mixed.parameters()} == {torch.float32}
+    assert not equal(full, mixed)
+    assert count_correct(mixed, images, labels) == 48
+
+
+def test_a_step_that_overflows_float16_is_left_out(dark_and_bright, monkeypatch):
+    """From a scale at which every gradient overflows: halved until one fits, with the weights as they were."""
+    images, labels = dark_and_bright
+    scaler = torch.amp.GradScaler
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda *args, **rest: scaler(*args, init_scale=2.0**40, **rest))
+    start = fit(TINY.model_copy(update={"learning_rate": 1e-30}), images, labels, seed=3)
+    one_epoch = TINY.model_copy(update={"epochs": 1})
+    left_out = fit(one_epoch, images, labels, seed=3, precision=Precision.FLOAT16)
+    assert equal(start, left_out)
+
+
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_count_correct(batch_size):
     images = torch.tensor([0, 255, 10, 200, 255], dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 1, 2, 2)
@@ -143,6 +205,23 @@ def test_recipes_are_found_by_name():
     assert recipe_for("digits-cnn") is RECIPES["digits-cnn"]
     with pytest.raises(UnknownNameError, match="mnist-lenet"):
         recipe_for("mnist-lenett")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "params", "words"),
+    [
+        ("charpy_models.architectures.lenet:LeNett", {}, "LeNet"),
+        ("charpy_models.architectures.lenett:LeNet", {}, "cannot be imported"),
+        ("charpy_models.architectures.lenet", {}, "package.module:object"),
+        ("charpy_models.architectures.lenet:LeNet", {"width": 3}, "widths"),
+        ("charpy_models.architectures.lenet:LeNet", {"std": [0]}, "positive"),
+        ("collections:OrderedDict", {}, "nn.Module"),
+    ],
+)
+def test_a_network_that_cannot_be_built_is_refused_by_name(architecture, params, words):
+    recipe = TINY.model_copy(update={"architecture": architecture, "architecture_params": params})
+    with pytest.raises(CharpyError, match=words):
+        recipe.build()
 
 
 def adversarially(**changes) -> Recipe:
@@ -185,7 +264,7 @@ def test_the_radius_ramps_up_evenly(dark_and_bright, monkeypatch):
         seen.append((rest["radius"], rest["step_size"], rest["steps"], module.training))
         return images
 
-    monkeypatch.setattr("charpy_models.training.pgd", spy)
+    monkeypatch.setattr("charpy_models.adversarial.pgd", spy)
     fit(adversarially(ramp=0.5), *dark_and_bright, seed=3)  # two epochs of six batches
     shares = [0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1, 1, 1, 1, 1]
     assert [radius for radius, *_ in seen] == pytest.approx([0.1 * share for share in shares])
