@@ -41,7 +41,12 @@ def charpy_models() -> Components:
     """The ready-made classifiers, and those that users train."""
     folder = weights_folder()
     listed = {kind: target for kind, target in ZOO.items() if (folder / f"{kind}.json").is_file()}
-    return {**listed, "trained": "charpy_models.trained:TrainedModel"}
+    return {
+        **listed,
+        "inception_v3": "charpy_models.imagenet:InceptionV3",
+        "resnetv2_50": "charpy_models.imagenet:ResNetV2",
+        "trained": "charpy_models.trained:TrainedModel",
+    }
 
 
 @hookimpl
