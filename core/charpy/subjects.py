@@ -14,6 +14,7 @@ from charpy.errors import DataError, ModelError, unknown_name
 from charpy.interfaces.attack import Attack, Battery, Step
 from charpy.interfaces.certifier import Certifier
 from charpy.interfaces.dataset import Dataset
+from charpy.interfaces.defense import Defense, Detector
 from charpy.interfaces.metric import Metric
 from charpy.interfaces.model import Model
 from charpy.plugins import Registry
@@ -69,10 +70,23 @@ def subject_of(spec: ModelSpec, registry: Registry) -> Subject:
     def open_model() -> Model:
         model: Model = registry.create("models", kind, params)
         for defense in spec.defenses:
-            model = registry.create("defenses", defense.kind, defense.params).wrap(model)
+            model = _defended(model, defense, registry)
         return model
 
     return Subject(spec.title, kind, open_model, tuple(defense.kind for defense in spec.defenses))
+
+
+def _defended(model: Model, spec: ComponentSpec, registry: Registry) -> Model:
+    defense = registry.create("defenses", spec.kind, spec.params)
+    if not isinstance(defense, Defense):
+        raise ModelError(
+            f"defence {spec.kind!r} does not wrap a model",
+            where="defenses",
+            found=f"a {'detector' if isinstance(defense, Detector) else 'way to train'}: {type(defense).__name__}",
+            expected="a defence that stands between image and model",
+            hint="`charpy describe defense KIND` says what one is",
+        )
+    return defense.wrap(model)
 
 
 def _resolve(spec: ModelSpec, registry: Registry) -> tuple[str, dict[str, Any]]:

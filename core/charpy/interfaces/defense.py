@@ -23,8 +23,25 @@ class GradientPath(StrEnum):
     EOT = "eot"
 
 
+class GradientMode(StrEnum):
+    """Which gradients a defended model gives: those of the path that its defence declares, or none, only its answers.
+
+    With the model inside (`TransformedModel.base`) that makes three ways to attack one defended model: the *adaptive*
+    attack follows the declared path, the *black-box* one sees answers alone, the *static* one takes its images from the
+    model inside. All three are judged on the defended model.
+    """
+
+    ADAPTIVE = "adaptive"
+    NONE = "none"
+
+
 class Defense(Component, ABC):
-    """A defence that wraps a model; attacks face the wrapped model."""
+    """A defence that wraps a model; attacks face the wrapped model.
+
+    Attributes:
+        gradient: how a gradient passes it.
+        randomised: whether it draws at random; its answers still depend on nothing but the image and its `seed`.
+    """
 
     gradient: ClassVar[GradientPath] = GradientPath.EXACT
     randomised: ClassVar[bool] = False
@@ -43,8 +60,14 @@ class TrainingDefense(Component, ABC):
 
 
 class Detector(Component, ABC):
-    """A defence that flags suspicious images."""
+    """A defence that says how suspicious an image is, and leaves the model's answers as they are.
+
+    From which score on an image is refused is decided on clean images held out for that (`charpy.analysis.detection`).
+    """
 
     @abstractmethod
-    def flag(self, images: torch.Tensor) -> torch.Tensor:
-        """`(N,)` suspicion scores of `images` `(N, C, H, W)`; larger is more suspicious."""
+    def flag(self, model: Model, images: torch.Tensor) -> torch.Tensor:
+        """float32 `(N,)` suspicion scores of `images` `(N, C, H, W)` shown to `model`; larger is more suspicious.
+
+        The score of an image depends on no other image.
+        """
