@@ -262,6 +262,11 @@ def straight_through(value: torch.Tensor, surrogate: torch.Tensor) -> torch.Tens
     return value.detach() + (surrogate - surrogate.detach())
 
 
+def boxed(images: torch.Tensor) -> torch.Tensor:
+    """`images` without what rounding put outside [0, 1]; gradients pass it."""
+    return straight_through(images.clamp(0, 1), images)
+
+
 def undefended(model: Model) -> Model:
     """The innermost model, behind no defence that charpy knows: what a static attack computes its images on."""
     while isinstance(model, TransformedModel | VotingModel):
