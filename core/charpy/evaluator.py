@@ -23,8 +23,9 @@ from charpy.plugins import registry as installed
 from charpy.preflight import Preflight, preflight
 from charpy.proofs import Proofs
 from charpy.records import SampleRow
+from charpy.redraws import DRAWS, redrawn_rows
 from charpy.runfile import RunFile
-from charpy.specs import RunSpec
+from charpy.specs import Attackers, RunSpec
 from charpy.subjects import (
     PlannedAttack,
     Subject,
@@ -110,10 +111,12 @@ def _run(
 
 @dataclass(frozen=True)
 class _Ready:
-    """A model that passed its checks: what its units work with, what the preflight found, the attacks per threat."""
+    """A model that passed its checks: what its units work with, what the preflight found of the model that is judged,
+    what the attacks may use, and the attacks per threat."""
 
     bench: Bench
     found: Preflight
+    access: Access
     attacks: list[list[PlannedAttack]]
 
 
@@ -149,14 +152,18 @@ def _ready(
                 found=f"{len(data.class_names)} classes in {data.name}, {found.num_classes} in the model",
                 hint="give the data set that the model was trained on",
             )
-        attacks = [attacks_of(threat, found.access, site.registry) for threat in spec.threats]
+        facing, seen = subject.facing(model, data.shape), found
+        if facing is not model:
+            seen = preflight(facing, probe.images, probe.labels)
+        access = min(seen.access, Access.SCORES) if subject.attackers is Attackers.BLACK_BOX else seen.access
+        attacks = [attacks_of(threat, access, site.registry, subject.attackers) for threat in spec.threats]
         for threat, planned in zip(spec.threats, attacks, strict=True):
             for item in planned:
                 item.attack.prepare(threat.norm, threat.goal, (site.read(shard) for shard in site.shards()))
         keep, keep_gradient = (engines or {}).get(subject.title, (None, None))
         engine = QueryEngine.measure(
-            model,
-            found.output,
+            facing,
+            seen.output,
             probe.images,
             batch_size=spec.batch_size,
             keep=keep,
@@ -164,8 +171,8 @@ def _ready(
             keep_gradient=keep_gradient,
         )
         judge = Judge(subject.open(), found.output, data.shape, metrics)
-        bench = Bench(model, engine, judge, found.num_classes, spec.seed)
-        ready.append(_Ready(bench, found, attacks))
+        bench = Bench(facing, engine, judge, found.num_classes, spec.seed)
+        ready.append(_Ready(bench, found, access, attacks))
     return ready
 
 
@@ -187,12 +194,14 @@ def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequenc
     for index, item in enumerate(ready):
         correct = _clean(site, run, index, item.bench)
         for threat, attacks in zip(spec.threats, item.attacks, strict=True):
-            walk = Walk(site, run, index, item.bench, item.found.access, threat, attacks, correct, finished)
+            walk = Walk(site, run, index, item.bench, item.access, threat, attacks, correct, finished)
             walk.all()
-            Proofs(walk, certifiers_of(spec, registry), spec.certify.seconds, run.proofs_finished()).all()
+            if subjects[index].attackers is Attackers.ADAPTIVE:  # proofs are of the model, whoever attacks it
+                Proofs(walk, certifiers_of(spec, registry), spec.certify.seconds, run.proofs_finished()).all()
             known = run.meta("drills", [])
             if not any((row["model"], row["norm"]) == (index, threat.norm) for row in known):
                 run.set_meta(drills=known + walk.drills(PLANTED))
+        _redraw(site, run, index, subjects[index], item.bench.judge)
         _unchanged(subjects[index].title, item.bench)
     doubts = [warning for subject, item in zip(subjects, ready, strict=True) for warning in _doubts(subject, item)]
     doubts += [
@@ -231,6 +240,20 @@ def _clean(site: Site, run: RunFile, index: int, bench: Bench) -> NDArray[np.boo
     return np.array([row.valid and row.prediction == row.label for row in rows])
 
 
+def _redraw(site: Site, run: RunFile, index: int, subject: Subject, judge: Judge) -> None:
+    """Score a model with randomised defences under other draws, each once."""
+    known = run.meta("redraws", [])
+    if subject.redrawn is None or any(row["model"] == index for row in known):
+        return
+    rows = []
+    for draw in range(1, DRAWS + 1):
+        site.tell(0.0, f"{subject.title}  draw {draw} of its defences")
+        other = Judge(subject.redrawn(draw), judge.output, judge.shape)
+        found = redrawn_rows(site, other, run.witnesses(index))
+        rows += [{"model": index, "draw": draw, **row} for row in found]
+    run.set_meta(redraws=known + rows)
+
+
 def _unchanged(title: str, bench: Bench) -> None:
     """Refuse a model whose state changed while it was attacked."""
     if bench.model.state_digest() != bench.judge.model.state_digest():
@@ -252,11 +275,11 @@ def _doubts(subject: Subject, item: _Ready) -> list[str]:
 
 
 def _model_part(subject: Subject, item: _Ready, data: Dataset) -> dict[str, Any]:
-    bench, found, model = item.bench, item.found, item.bench.model
+    bench, found, model = item.bench, item.found, item.bench.judge.model
     return {
         "name": subject.title,
         "kind": subject.kind,
-        "access": found.access.name,
+        "access": item.access.name,
         "output": found.output.value,
         "input_shape": list(model.input_shape or data.shape),
         "num_classes": found.num_classes,
@@ -266,6 +289,7 @@ def _model_part(subject: Subject, item: _Ready, data: Dataset) -> dict[str, Any]
         "gradient_engine": bench.engine.gradient.name if bench.engine.gradient else None,
         "micro_batch": bench.engine.chosen.batch,
         "defenses": list(subject.defenses),
+        "attackers": subject.attackers.value,
         "fingerprint": dict(model.fingerprint()),
         "notes": [*found.notes, *getattr(model, "notes", ()), *bench.engine.notes],
     }

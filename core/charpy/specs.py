@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -77,6 +78,21 @@ class DataSpec(ComponentSpec):
     seed: int = Field(default=0, ge=0, lt=2**63, description="which ones: a random draw without replacement")
 
 
+class Attackers(StrEnum):
+    """What the attacks of a defended model see of its defences; the judge always asks the defended model.
+
+    Attributes:
+        ADAPTIVE: the defended model, with the gradients that its defences pass on (exact, BPDA or EOT).
+        STATIC: the model without its defences: what transfers counts. A defence that only this does not break hides
+            gradients, no more (Athalye, Carlini & Wagner 2018).
+        BLACK_BOX: the defended model's scores or labels, no gradients.
+    """
+
+    ADAPTIVE = "adaptive"
+    STATIC = "static"
+    BLACK_BOX = "black-box"
+
+
 class ModelSpec(Spec):
     """A model: a reference that a wrapper recognises, or a kind with parameters; and the defences around it."""
 
@@ -87,17 +103,34 @@ class ModelSpec(Spec):
     kind: str | None = Field(default=None, description="model kind, instead of a reference")
     params: dict[str, Any] = Field(default_factory=dict, description="see `charpy describe model KIND`")
     defenses: tuple[ComponentSpec, ...] = Field(default=(), description="wrapped around the model, first one innermost")
+    attackers: tuple[Attackers, ...] = Field(
+        default=(Attackers.ADAPTIVE,),
+        min_length=1,
+        description="what attacks see of the defences: static (the model without them), adaptive, black-box; several "
+        "give as many rows of the report, side by side",
+    )
 
     @model_validator(mode="after")
     def _reference_or_kind(self) -> ModelSpec:
         if (self.reference is None) == (self.kind is None):
             raise ValueError("give either `reference` or `kind`")
+        if not self.defenses and Attackers.STATIC in self.attackers:
+            raise ValueError("a static attacker overlooks defences, and this model has none; name them in `defenses`")
         return self
 
     @property
     def title(self) -> str:
         """The name in the report."""
         return self.name or self.reference or self.kind or ""
+
+    def by_attacker(self) -> tuple[ModelSpec, ...]:
+        """One model for each of its attackers, named after them where there are several."""
+        if len(self.attackers) == 1:
+            return (self,)
+        return tuple(
+            self.model_copy(update={"name": f"{self.title} ({attacker})", "attackers": (attacker,)})
+            for attacker in dict.fromkeys(self.attackers)
+        )
 
 
 class CertifySpec(Spec):
@@ -132,6 +165,11 @@ class RunSpec(Spec):
     shard: int = Field(default=256, ge=1, le=65536, description="samples in one unit of work")
     batch_size: int | None = Field(default=None, ge=1, description="model rows in one batch; measured if not given")
     executor: ComponentSpec = ComponentSpec(kind="inline")
+
+    @field_validator("models")
+    @classmethod
+    def _one_for_each_attacker(cls, models: tuple[ModelSpec, ...]) -> tuple[ModelSpec, ...]:
+        return tuple(single for model in models for single in model.by_attacker())
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> RunSpec:

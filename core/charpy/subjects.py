@@ -18,7 +18,7 @@ from charpy.interfaces.defense import Defense, Detector
 from charpy.interfaces.metric import Metric
 from charpy.interfaces.model import Model
 from charpy.plugins import Registry
-from charpy.specs import AttackSpec, ComponentSpec, DataSpec, ModelSpec, RunSpec, ThreatSpec
+from charpy.specs import Attackers, AttackSpec, ComponentSpec, DataSpec, ModelSpec, RunSpec, ThreatSpec
 from charpy.threat import Access, Norm
 
 DEFAULT_METRICS = ("l0_pixels", "l0_features", "l1", "l2", "linf")
@@ -33,12 +33,37 @@ LOCATIONS = frozenset({"path", "data_dir", "download", "weights"})
 
 @dataclass(frozen=True)
 class Subject:
-    """A model of the run: its title, its kind, and how to open it. Every call of `open` gives a fresh model."""
+    """A model of the run: its title, its kind, and how to open it. Every call of `open` gives a fresh model.
+
+    `undefended` opens it without its defences, for attackers that overlook them; `redrawn(n)` with its randomised
+    defences seeded n higher, None where it has none.
+    """
 
     title: str
     kind: str
     open: Callable[[], Model]
     defenses: tuple[str, ...] = ()
+    attackers: Attackers = Attackers.ADAPTIVE
+    undefended: Callable[[], Model] | None = None
+    redrawn: Callable[[int], Model] | None = None
+
+    def facing(self, defended: Model, shape: tuple[int, int, int]) -> Model:
+        """What the attacks ask: `defended`, or for a static attacker the model inside.
+
+        Raises:
+            ModelError: the model inside does not take images `shape` `(C, H, W)`, those of the data.
+        """
+        if self.attackers is not Attackers.STATIC or self.undefended is None:
+            return defended
+        inside = self.undefended()
+        if inside.input_shape not in {None, shape}:
+            raise ModelError(
+                "a static attack needs a model that takes the same images without its defences",
+                where=self.title,
+                found=f"(C, H, W) = {inside.input_shape} without, {shape} with them",
+                hint="leave `static` out of its `attackers`",
+            )
+        return inside
 
 
 @dataclass(frozen=True)
@@ -67,17 +92,34 @@ def subject_of(spec: ModelSpec, registry: Registry) -> Subject:
     """
     kind, params = (spec.kind, spec.params) if spec.kind is not None else _resolve(spec, registry)
 
-    def open_model() -> Model:
+    def undefended() -> Model:
         model: Model = registry.create("models", kind, params)
-        for defense in spec.defenses:
-            model = _defended(model, defense, registry)
         return model
 
-    return Subject(spec.title, kind, open_model, tuple(defense.kind for defense in spec.defenses))
+    def redrawn(more: int) -> Model:
+        model = undefended()
+        for defense in spec.defenses:
+            model = _defense(defense, registry, more).wrap(model)
+        return model
+
+    kinds = tuple(defense.kind for defense in spec.defenses)
+    drawn = any(_is_drawn(defense, registry) for defense in spec.defenses)
+    return Subject(
+        spec.title, kind, lambda: redrawn(0), kinds, spec.attackers[0], undefended, redrawn if drawn else None
+    )
 
 
-def _defended(model: Model, spec: ComponentSpec, registry: Registry) -> Model:
+def _is_drawn(spec: ComponentSpec, registry: Registry) -> bool:
+    """Whether a defence draws at random, by a `seed` among its parameters."""
+    component = registry.load("defenses", spec.kind)
+    return bool(getattr(component, "randomised", False)) and "seed" in component.Params.model_fields
+
+
+def _defense(spec: ComponentSpec, registry: Registry, more: int) -> Defense:
+    """The defence; one that draws at random is seeded `more` higher."""
     defense = registry.create("defenses", spec.kind, spec.params)
+    if more and _is_drawn(spec, registry):
+        defense = registry.create("defenses", spec.kind, {**spec.params, "seed": defense.params.seed + more})
     if not isinstance(defense, Defense):
         raise ModelError(
             f"defence {spec.kind!r} does not wrap a model",
@@ -86,7 +128,7 @@ def _defended(model: Model, spec: ComponentSpec, registry: Registry) -> Model:
             expected="a defence that stands between image and model",
             hint="`charpy describe defense KIND` says what one is",
         )
-    return defense.wrap(model)
+    return defense
 
 
 def _resolve(spec: ModelSpec, registry: Registry) -> tuple[str, dict[str, Any]]:
@@ -169,8 +211,12 @@ def certifiers_of(spec: RunSpec, registry: Registry) -> list[PlannedProof]:
     return [PlannedProof(item.kind, registry.create("certifiers", item.kind, item.params)) for item in wanted]
 
 
-def attacks_of(threat: ThreatSpec, access: Access, registry: Registry) -> list[PlannedAttack]:
+def attacks_of(
+    threat: ThreatSpec, access: Access, registry: Registry, attackers: Attackers = Attackers.ADAPTIVE
+) -> list[PlannedAttack]:
     """The attacks of a threat against a model that gives `access`, in order.
+
+    A black-box attacker leaves out those of a list that need gradients.
 
     Raises:
         ModelError: the battery has no attack for this norm and access, or an attack needs more access.
@@ -183,12 +229,18 @@ def attacks_of(threat: ThreatSpec, access: Access, registry: Registry) -> list[P
         )
     else:
         steps = threat.battery
+        if attackers is Attackers.BLACK_BOX:
+            steps = [step for step in steps if getattr(registry.load("attacks", step.kind), "access", access) <= access]
     if not steps:
         raise ModelError(
-            f"battery {threat.battery!r} has no {threat.norm} attack for a model that gives {access.name}",
+            f"battery {_titled(threat.battery)!r} has no {threat.norm} attack for a model that gives {access.name}",
             hint="name attacks that need less in the spec; `charpy plugins` lists them",
         )
     return [_planned(step, threat, access, registry) for step in steps]
+
+
+def _titled(battery: str | Sequence[AttackSpec]) -> str:
+    return battery if isinstance(battery, str) else ", ".join(step.kind for step in battery)
 
 
 def _planned(step: Step | AttackSpec, threat: ThreatSpec, access: Access, registry: Registry) -> PlannedAttack:

@@ -42,6 +42,7 @@ class ModelPart(Part):
     )
     micro_batch: int = Field(description="model rows in one batch")
     defenses: tuple[str, ...] = ()
+    attackers: str = Field(default="adaptive", description="what the attacks saw of the defences")
     fingerprint: dict[str, str]
     notes: tuple[str, ...] = ()
 
@@ -268,6 +269,27 @@ class BracketPart(Part):
     samples: tuple[SampleBracket, ...]
 
 
+class RedrawPart(Part):
+    """A model with randomised defences under other draws: its accuracy, or what its witnesses leave at one level."""
+
+    norm: str = Field(description="'': without any change")
+    th: int
+    draws: int
+    mean: float = Field(description="over the draws, of the share of all samples that is right")
+    interval: tuple[float, float] = Field(description="95 %, Student's t over the draws, of that mean")
+
+
+class AttackersPart(Part):
+    """A defended model at one level: robust accuracy by what the attackers see of its defences."""
+
+    model: str
+    defenses: tuple[str, ...]
+    norm: str
+    th: int
+    not_broken: dict[str, Share] = Field(description="by attackers: of all samples, those right and not broken")
+    lowest: Share = Field(description="those that none of the attackers broke")
+
+
 class RejectedPart(Part):
     """Claims of one attack that the judge refused, by reason."""
 
@@ -303,6 +325,7 @@ class Assessment(Part):
     minimal: tuple[MinimalPart, ...] = ()
     proofs: tuple[ProofPart, ...] = ()
     brackets: tuple[BracketPart, ...] = ()
+    redraws: tuple[RedrawPart, ...] = ()
     rejected: tuple[RejectedPart, ...] = ()
     indicators: tuple[IndicatorPart, ...] = ()
     drills: tuple[DrillPart, ...] = ()
@@ -319,6 +342,7 @@ class AssessmentSet(Part):
 
     schema_: Literal["charpy.reports/1"] = Field(default="charpy.reports/1", alias="schema")
     name: str
+    attackers: tuple[AttackersPart, ...] = ()
     reports: tuple[Assessment, ...]
 
 

@@ -17,6 +17,9 @@ DOUBTS: frozenset[IndicatorKind] = frozenset({"black_box_better", "transfer_bett
 """Indicators of the attacks as a whole. Each weakens the figure."""
 
 
+OVERLOOKED = "the attacks overlooked the defences: what holds here shows only that nothing found without them transfers"
+
+
 class Grade(NamedTuple):
     """`supported`, `weak` or `invalid`, and why it is not the first."""
 
@@ -25,13 +28,21 @@ class Grade(NamedTuple):
 
 
 def grade_of(
-    norm: str, th: int, held: int, indicators: Sequence[IndicatorPart], trials: Iterable[Trial], *, invalid: str = ""
+    norm: str,
+    th: int,
+    held: int,
+    indicators: Sequence[IndicatorPart],
+    trials: Iterable[Trial],
+    *,
+    invalid: str = "",
+    overlooked: bool = False,
 ) -> Grade:
     """The grade of the figure under `norm` at level `th`.
 
     Invalid: a run that is no evidence (`invalid` says why), or a model whose answer to an image depends on the others
     of its batch, so that an image has no answer to be broken. Weak: a model that answers differently each time, since
-    each witness and each failure to find one is a single draw; or, where samples `held`, attacks that may have failed.
+    each witness and each failure to find one is a single draw; or, where samples `held`, attacks that may have failed,
+    or that `overlooked` the defences.
     What is not held is broken or proven, and needs no trust in an attack.
 
     A figure rests on the attacks that know most: on those that use gradients, where there are any. One of them without
@@ -45,6 +56,7 @@ def grade_of(
         return Grade("invalid", tuple(dependent))
     reasons = [part.finding for part in about if part.kind == "randomised"]
     if held:
+        reasons += [OVERLOOKED] if overlooked else []
         works = any(p.kind == "planted_battery" and p.norm == norm and p.value and not p.fired for p in indicators)
         doubts = DOUBTS if works else DOUBTS | {"unbounded_fails"}
         reasons += [part.finding for part in about if part.kind in doubts]

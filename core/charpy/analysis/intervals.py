@@ -1,6 +1,10 @@
-"""Exact binomial confidence bounds (Clopper & Pearson 1934), and shares that carry them."""
+"""Exact binomial confidence bounds (Clopper & Pearson 1934), shares that carry them, and intervals of means."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
 
 from charpy.analysis.document import Share
 
@@ -41,6 +45,17 @@ def share(count: int, total: int) -> Share:
     if interval is None:
         return Share(count=count, total=total, value=None, low=None, high=None)
     return Share(count=count, total=total, value=count / total, low=interval[0], high=interval[1])
+
+
+def mean_interval(values: Sequence[float], *, low: float = 0.0, high: float = 1.0) -> tuple[float, float]:
+    """The 95 % interval of a mean by Student's t, cut to `low..high`; of one value, the value itself."""
+    from scipy.stats import t
+
+    middle, count = float(np.mean(values)), len(values)
+    if count < 2:
+        return middle, middle
+    half = float(t.ppf(0.975, count - 1)) * float(np.std(values, ddof=1)) / count**0.5
+    return max(low, middle - half), min(high, middle + half)
 
 
 def ratio(count: int, total: int) -> float | None:

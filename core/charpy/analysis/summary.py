@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from charpy.analysis.agreement import agreement_parts
+from charpy.analysis.attackers import attackers_parts, redraw_parts
 from charpy.analysis.attacks import attack_parts, rejected_parts
 from charpy.analysis.curves import auc_part, searched_auc_part
 from charpy.analysis.document import (
     Assessment,
+    AttackersPart,
     AucPart,
     DatasetPart,
     DrillPart,
@@ -37,7 +39,7 @@ from charpy.checks import largest_level
 from charpy.errors import RunFileError
 from charpy.outcome import Outcome
 from charpy.runfile import RunFile
-from charpy.specs import RunSpec, parse
+from charpy.specs import Attackers, RunSpec, parse
 from charpy.threat import DUAL, Norm
 
 Certificates = Mapping[tuple[int, str], Ints]
@@ -51,6 +53,7 @@ class RunSummary:
     name: str
     assessments: tuple[Assessment, ...]
     run: RunFile
+    attackers: tuple[AttackersPart, ...] = ()
 
     @classmethod
     def of(cls, run: RunFile, proven: Certificates | None = None) -> RunSummary:
@@ -71,7 +74,9 @@ class RunSummary:
                 hint="run the same command again, it goes on from here",
             )
         models = range(len(run.meta("models")))
-        return cls(spec.name, tuple(_assess(run, model, spec, proven) for model in models), run)
+        assessed = [_assess(run, model, spec, proven) for model in models]
+        assessments = tuple(assessment for assessment, _ in assessed)
+        return cls(spec.name, assessments, run, attackers_parts(assessments, [shown for _, shown in assessed]))
 
     def gallery(self, model: int, norm: str, limit: int) -> list[GalleryItem]:
         """At most `limit` witnesses of model number `model` under `norm`, spread over levels and classes.
@@ -89,7 +94,10 @@ class RunSummary:
         return read_gallery(self.run, model, norm, limit, levels=levels, dataset=dataset, grid=spec.grid)
 
 
-def _assess(run: RunFile, model: int, spec: RunSpec, given: Certificates | None) -> Assessment:
+def _assess(
+    run: RunFile, model: int, spec: RunSpec, given: Certificates | None
+) -> tuple[Assessment, Mapping[str, Outcomes]]:
+    """The assessment of one model, and the outcomes at the levels that it shows."""
     population = Population.of(run.samples(model))
     found = read_findings(run, model, spec, population)
     rows, proofs = run.samples(model), run.proofs(model)
@@ -111,13 +119,14 @@ def _assess(run: RunFile, model: int, spec: RunSpec, given: Certificates | None)
     units, model_part = run.units(model), ModelPart.model_validate(run.meta("models")[model])
     trials, drills = read_trials(units, run.results(model), found), _drills(run, model)
     indicators = indicator_parts(trials, drills, model_part, found, correct)
-    grades = {norm: _grades(part, indicators, trials, status) for norm, part in shown.items()}
+    overlooked = model_part.attackers == Attackers.STATIC
+    grades = {norm: _grades(part, indicators, trials, status, overlooked) for norm, part in shown.items()}
     threats = _threats(run, model, found, shown, population, grades)
     safe = safe_parts(threats, valid=status.value == "valid")
     dataset = DatasetPart.model_validate(run.meta("dataset"))
     areas = [_area(of_norm, found[norm], evidence[norm], correct) for norm, of_norm in outcomes.items()]
     clean = share(correct, samples)
-    return Assessment(
+    assessment = Assessment(
         name=spec.name,
         verdict=verdict(status, samples, correct, threats, safe),
         status=status.value,
@@ -140,6 +149,7 @@ def _assess(run: RunFile, model: int, spec: RunSpec, given: Certificates | None)
         minimal=tuple(minimal_part(outcomes[norm], evidence[norm]) for norm in found if found[norm].search),
         proofs=proof_parts(proofs),
         brackets=bracket_parts(evidence, threats, rows),
+        redraws=redraw_parts([row for row in run.meta("redraws", []) if row["model"] == model]),
         rejected=rejected_parts(run.rejected(model)),
         indicators=indicators,
         drills=drills,
@@ -148,6 +158,7 @@ def _assess(run: RunFile, model: int, spec: RunSpec, given: Certificates | None)
         plugins=run.meta("plugins", {}),
         environment=run.meta("environment", {}),
     )
+    return assessment, shown
 
 
 def _area(outcomes: Outcomes, found: NormFindings, evidence: Evidence, correct: int) -> AucPart | None:
@@ -173,12 +184,19 @@ def _threats(
 
 
 def _grades(
-    shown: Outcomes, indicators: Sequence[IndicatorPart], trials: Sequence[Trial], status: Status
+    shown: Outcomes,
+    indicators: Sequence[IndicatorPart],
+    trials: Sequence[Trial],
+    status: Status,
+    overlooked: bool,
 ) -> dict[int, Grade]:
     """The grade of each level's figure under one norm."""
     invalid = "" if status.value == "valid" else status.reason
     held = zip(shown.levels, shown.counts(Outcome.HELD), strict=True)
-    return {th: grade_of(shown.norm, th, count, indicators, trials, invalid=invalid) for th, count in held}
+    return {
+        th: grade_of(shown.norm, th, count, indicators, trials, invalid=invalid, overlooked=overlooked)
+        for th, count in held
+    }
 
 
 def _drills(run: RunFile, model: int) -> tuple[DrillPart, ...]:

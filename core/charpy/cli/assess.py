@@ -34,6 +34,8 @@ def assess(
     batch_size: int | None = None,
     minimal: bool = False,
     certify: float = 30.0,
+    defenses: str | None = None,
+    attackers: str = "static,adaptive,black-box",
     name: str | None = None,
 ) -> int:
     """Break one model under L0 and Linf side by side, and write the dual report.
@@ -58,6 +60,9 @@ def assess(
         batch_size: model rows in one batch; measured if not given. It never changes a result.
         minimal: search each sample's smallest level over the whole range, instead of fixed levels.
         certify: seconds for proofs under each norm, on what no attack broke; 0: none. `charpy certify` sets no limit.
+        defenses: kinds of defences that are wrapped around the model, the first one innermost, such as jpeg,tvm.
+        attackers: of a model with defences, what they see of these, as rows of one report: static (the model without
+            them), adaptive, black-box.
         name: title of the report and name of the model in it. Default: MODEL.
     """
     from charpy.cli.execute import execute
@@ -65,6 +70,10 @@ def assess(
     document = document_of(
         model, data, samples, levels, norms, queries, seed, data_dir, battery, grid, batch_size, minimal, name
     )
+    if defenses is not None:
+        (subject,) = document["models"]
+        subject |= {"defenses": [{"kind": kind.strip()} for kind in defenses.split(",")]}
+        subject |= {"attackers": [name.strip() for name in attackers.split(",")]}
     proofs: dict[str, Any] = {"seconds": certify} if certify > 0 else {"certifiers": []}
     return execute(_parsed({**document, "certify": proofs}), out if out is not None else _default_folder(model, data))
 

@@ -13,7 +13,6 @@ from charpy.cli.console import results
 from charpy.reports.inert import visible
 
 if TYPE_CHECKING:
-    from charpy.analysis.document import Assessment
     from charpy.analysis.summary import RunSummary
     from charpy.plugins import Registry
 
@@ -33,7 +32,7 @@ def publish(run_file: Path, out: Path, formats: Sequence[str], plugins: Registry
             written.append(report.write(summary, out / f"report{report.suffix}"))
             if kind == "json" and len(summary.assessments) > 1:
                 written += _one_each(report, summary, out)
-    _show(summary.assessments)
+    _show(summary)
     console = results()
     for path in [*written, run_file]:
         console.print(visible(str(path)), soft_wrap=True)
@@ -50,15 +49,17 @@ def _one_each(report: object, summary: RunSummary, out: Path) -> list[Path]:
     names = folder_names(part.model.name for part in summary.assessments)
     for name, part in zip(names, summary.assessments, strict=True):
         (out / name).mkdir(exist_ok=True)
-        written.append(report.write(replace(summary, assessments=(part,)), out / name / f"report{report.suffix}"))
+        written.append(
+            report.write(replace(summary, assessments=(part,), attackers=()), out / name / f"report{report.suffix}")
+        )
     return written
 
 
-def _show(assessments: Sequence[Assessment]) -> None:
-    from charpy.reports.terminal import dual_table
+def _show(summary: RunSummary) -> None:
+    from charpy.reports.terminal import attackers_table, dual_table
 
     console = results()
-    for part in assessments:
+    for part in summary.assessments:
         console.print(dual_table(part))
         console.print(visible(part.verdict))
         for warning in part.warnings:
@@ -67,6 +68,8 @@ def _show(assessments: Sequence[Assessment]) -> None:
             text = f"warning: {claim.count} claims of {claim.attack} ({claim.norm}) were rejected: {claim.reason}"
             console.print(visible(text))
         console.print()
+    if summary.attackers:
+        console.print(attackers_table(summary.attackers))
 
 
 def folder_name(text: str) -> str:

@@ -46,6 +46,7 @@ class HtmlReport(Report):
             name=run.name,
             views=views,
             columns=comparison(run.assessments),
+            attackers=run.attackers,
             subject=subject(run.assessments),
             css=_markup(_template("style.css")),
         )

@@ -26,7 +26,11 @@ class JsonReport(Report):
     def render(self, run: RunSummary) -> bytes:
         """UTF-8 JSON, indented, with a final newline."""
         single = len(run.assessments) == 1
-        document = run.assessments[0] if single else AssessmentSet(name=run.name, reports=run.assessments)
+        document = (
+            run.assessments[0]
+            if single
+            else AssessmentSet(name=run.name, attackers=run.attackers, reports=run.assessments)
+        )
         data = document.model_dump(mode="json", by_alias=True)
         text = json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
         # A lone surrogate in a name cannot be written as UTF-8; it becomes an escape instead of an error.

@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from charpy.analysis.document import Assessment, Grade, ThreatPart
+from charpy.analysis.document import Assessment, AttackersPart, Grade, ThreatPart
 from charpy.analysis.verdict import percent
 from charpy.reports.inert import visible
 from charpy.reports.norms import UNITS, short
@@ -114,7 +114,7 @@ def _caption(assessment: Assessment) -> str:
     text = "robust accuracy: proven..not broken, of all samples; [95 % interval]"
     if assessment.status != "valid" or assessment.status_reason:
         text = f"{assessment.status.upper()}: {visible(assessment.status_reason)}\n{text}"
-    return "\n".join([text, *_doubts(assessment), *_brackets(assessment)])
+    return "\n".join([text, *_doubts(assessment), *_brackets(assessment), *_redraws(assessment)])
 
 
 def _brackets(assessment: Assessment) -> list[str]:
@@ -125,6 +125,35 @@ def _brackets(assessment: Assessment) -> list[str]:
         some = [said for said, threat in zip(part.sentences, threats, strict=True) if threat.proven]
         lines += [f"{short(part.norm)}: {said}" for said in some or part.sentences[:1]]
     return lines
+
+
+def _redraws(assessment: Assessment) -> list[str]:
+    """Of a model with randomised defences: what is right under other draws, a line a norm."""
+    lines: dict[str, list[str]] = {}
+    for part in assessment.redraws:
+        low, high = part.interval
+        level = f"th = {part.th}: " if part.norm else ""
+        title = short(part.norm) if part.norm else "unchanged"
+        lines.setdefault(title, []).append(f"{level}{percent(part.mean)} [{percent(low)}, {percent(high)}]")
+    draws = assessment.redraws[0].draws if lines else 0
+    return [f"right under {draws} other draws of the defence, {title}: {'; '.join(of)}" for title, of in lines.items()]
+
+
+def attackers_table(parts: Sequence[AttackersPart]) -> Table:
+    """A `rich` table of defended models by what their attackers see: the share of all samples that is not broken."""
+    from rich.table import Table
+    from rich.text import Text
+
+    seen = list(dict.fromkeys(name for part in parts for name in part.not_broken))
+    caption = "robust accuracy (not broken, of all samples) by what attackers see; quote the lowest"
+    table = Table(title=Text("Defended models"), caption=Text(caption), title_justify="left", caption_justify="left")
+    for name in ("model", "norm", "th", *seen, "lowest"):
+        table.add_column(Text(name), justify="left" if name in {"model", "norm"} else "right")
+    for part in parts:
+        cells = [part.not_broken[name].value if name in part.not_broken else None for name in seen]
+        shares = ["-" if value is None else percent(value) for value in (*cells, part.lowest.value)]
+        table.add_row(*(Text(cell) for cell in (visible(part.model), short(part.norm), str(part.th), *shares)))
+    return table
 
 
 def _doubts(assessment: Assessment) -> list[str]:

@@ -217,6 +217,7 @@ def _facts(assessment: Assessment) -> tuple[tuple[str, tuple[tuple[str, str], ..
             "input (C, H, W)": " x ".join(map(str, model.input_shape)),
             "classes": model.num_classes,
             "defences": ", ".join(model.defenses) or "none",
+            **({"attackers": model.attackers} if model.defenses else {}),
             "query engine": f"{model.engine}, {model.micro_batch} rows a batch",
             **{f"fingerprint: {key}": value for key, value in model.fingerprint.items()},
             **_numbered("note", model.notes),

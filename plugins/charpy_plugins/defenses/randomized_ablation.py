@@ -28,6 +28,7 @@ class RandomizedAblation(Defense):
     """
 
     gradient = GradientPath.BPDA
+    randomised = True
 
     class Params(VotingParams):
         """How much is kept, what NULL is, and the number of draws."""

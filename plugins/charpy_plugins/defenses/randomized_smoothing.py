@@ -27,6 +27,7 @@ class RandomizedSmoothing(Defense):
     """
 
     gradient = GradientPath.BPDA
+    randomised = True
 
     class Params(VotingParams):
         """The noise and the number of draws."""
