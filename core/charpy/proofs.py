@@ -26,7 +26,7 @@ them proven is unsound."""
 AUDIT_SHARE = 0.2
 """Of the time under a norm, where it is limited, at most this share goes into the audit."""
 
-PIECE = 4
+PIECE = 8
 """Samples in one call of a certifier: between two calls the time is looked at, and what is known is written."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import time
-from abc import abstractmethod
 
 import torch
 
@@ -18,7 +17,7 @@ from charpy.threat import ThreatModel
 
 
 class NetworkCertifier(Certifier):
-    """Proves one sample after the other from the graph of its margins; the boxes or rows of one go in batches."""
+    """Proves from the network's graph: each sample by `proves`, or all of a call at once by a `proven` of its own."""
 
     arithmetic = Arithmetic.REAL
 
@@ -33,13 +32,22 @@ class NetworkCertifier(Certifier):
             1e-4, ge=0, description="margin that a bound must leave, for rounding", unit="logits", source="ours"
         )
 
-    @abstractmethod
     def proves(self, margins: Graph, image: torch.Tensor, threat: ThreatModel, deadline: float) -> bool:
         """Whether all margins stay above the slack for every image of the threat around `image` `(1, C, H, W)`.
 
         `margins` is the network whose answers are the label's score minus each other one; `deadline` is a time of
         `time.monotonic`.
         """
+        raise NotImplementedError
+
+    def proven(self, graph: Graph, images: torch.Tensor, labels: torch.Tensor, threat: ThreatModel) -> torch.Tensor:
+        """bool `(N,)`: one sample after the other; `graph` ends in the scores."""
+        margins = {label: graph.margins(label) for label in set(labels.tolist())}
+        proven = []
+        for image, label in zip(images, labels.tolist(), strict=True):
+            deadline = time.monotonic() + self.params.seconds
+            proven.append(self.proves(margins[label], image[None], threat, deadline))
+        return torch.tensor(proven, dtype=torch.bool)
 
     def supports(self, model: Model, threat: ThreatModel) -> str:
         """Models whose network can be traced; any goal, as what is proven is more than a targeted one asks."""
@@ -52,9 +60,4 @@ class NetworkCertifier(Certifier):
         if self.params.float64:
             images = images.double()
             graph = copy.deepcopy(graph).to(images)
-        margins = {label: graph.margins(label) for label in set(labels.tolist())}
-        proven = []
-        for image, label in zip(images, labels.tolist(), strict=True):
-            deadline = time.monotonic() + self.params.seconds
-            proven.append(self.proves(margins[label], image[None], threat, deadline))
-        return torch.tensor(proven, dtype=torch.bool)
+        return self.proven(graph, images, labels, threat).cpu()

@@ -74,19 +74,24 @@ class Graph:
                 needed.update(self.nodes[at].inputs)
         return sorted(needed)
 
+    def margin_rows(self, labels: torch.Tensor) -> torch.Tensor:
+        """`(N, K - 1, K)`: the functions that are the score of each label minus each other one."""
+        classes = torch.arange(self.num_classes, device=labels.device)
+        others = classes.expand(len(labels), -1)[classes != labels[:, None]].view(len(labels), -1)
+        rows = torch.zeros(*others.shape, self.num_classes, device=labels.device)
+        rows.scatter_(2, labels[:, None, None].expand(-1, others.shape[1], 1), 1.0)
+        return rows.scatter_(2, others[:, :, None], -1.0)
+
     def margins(self, label: int) -> Graph:
         """The same network, whose answers are the score of `label` minus each other one, `(K - 1,)`."""
-        others = [other for other in range(self.num_classes) if other != label]
-        weight = torch.zeros(len(others), self.num_classes)
-        weight[:, label] = 1
-        weight[torch.arange(len(others)), torch.tensor(others)] -= 1
+        weight = self.margin_rows(torch.tensor([label]))[0]
         last = self.nodes[-1]
         if isinstance(last.op, Linear):  # one linear operator: nothing is lost between the two
             weight = weight.to(last.op.weight)
             bias = None if last.op.bias is None else weight @ last.op.bias
-            fused = Node(Linear(weight @ last.op.weight, bias), last.inputs, (len(others),))
+            fused = Node(Linear(weight @ last.op.weight, bias), last.inputs, (len(weight),))
             return Graph([*self.nodes[:-1], fused])
-        return Graph([*self.nodes, Node(Linear(weight), (len(self.nodes) - 1,), (len(others),))])
+        return Graph([*self.nodes, Node(Linear(weight), (len(self.nodes) - 1,), (len(weight),))])
 
 
 class Builder:

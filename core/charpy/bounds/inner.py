@@ -44,8 +44,8 @@ def known_bounds(graph: Graph, region: Region, steps: int = 0) -> Known:
         assert op is not None
         (source,) = sources
         if source not in known:
-            wanted = _undecided(op, values[source], len(values) in cut).flatten(1).any(0).nonzero()[:, 0]
-            if len(wanted) and not exact[source]:
+            wanted = _undecided(op, values[source], len(values) in cut).flatten(1)
+            if bool(wanted.any()) and not exact[source]:
                 values[source] = _tighten(graph, source, wanted, values[source], lines, known, region, steps)
             known[source] = values[source]
         low, high = values[source]
@@ -96,17 +96,20 @@ def _tighten(
     region: Region,
     steps: int,
 ) -> Ends:
-    """Better bounds of the values at the positions `wanted` in the flattened node."""
-    shape = graph.nodes[node].shape
+    """Better bounds of the values that are `wanted`, bool `(B, size of the node)`.
+
+    Each set has places of its own, the wanted ones first; where it has fewer than another, some of its others fill up.
+    """
+    shape, many = graph.nodes[node].shape, int(wanted.sum(1).max())
+    places = wanted.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :many]
     low, high = (end.flatten(1).clone() for end in ends)
     widest = max(size_of(graph.nodes[place].shape) for place in range(node + 1))
     piece = max(1, (MOST >> 3 if steps else MOST) // (widest * len(region)))
-    for part in torch.split(wanted, piece):
-        rows = torch.zeros(len(part), size_of(shape), dtype=low.dtype, device=low.device)
-        rows[torch.arange(len(part)), part] = 1
-        rows = rows.view(1, len(part), *shape).expand(len(region), -1, *[-1] * len(shape))
+    for part in torch.split(places, piece, dim=1):
+        rows = torch.zeros(*part.shape, size_of(shape), dtype=low.dtype, device=low.device)
+        rows = rows.scatter_(2, part[:, :, None], 1.0).view(*part.shape, *shape)
         below, above = (best_lower_bounds(graph, node, sign * rows, known, lines, region, steps) for sign in (1, -1))
-        low[:, part] = torch.maximum(low[:, part], below)
-        high[:, part] = torch.minimum(high[:, part], -above)
+        low.scatter_(1, part, torch.maximum(low.gather(1, part), below))
+        high.scatter_(1, part, torch.minimum(high.gather(1, part), -above))
     low = torch.minimum(low, high)  # rounding may cross the two where they meet
     return low.view(-1, *shape), high.view(-1, *shape)

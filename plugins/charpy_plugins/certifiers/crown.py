@@ -40,18 +40,23 @@ class Crown(NetworkCertifier):
 
         steps: int = param(20, ge=0, description="of the search for the last layer's slopes", source="ours")
 
-    def proves(self, margins: Graph, image: torch.Tensor, threat: ThreatModel, deadline: float) -> bool:
-        """Round after round."""
-        region, before = region_of(image, threat), -float(margins(image).min()) / HOPELESS
-        rows = torch.eye(margins.num_classes, dtype=image.dtype, device=image.device)[None]
+    def proven(self, graph: Graph, images: torch.Tensor, labels: torch.Tensor, threat: ThreatModel) -> torch.Tensor:
+        """Round after round, all samples that are still open at once."""
+        deadline = time.monotonic() + self.params.seconds * len(images)
+        rows, last = graph.margin_rows(labels).to(images), len(graph.nodes) - 1
+        before = -torch.einsum("nsk,nk->ns", rows, graph(images)).amin(1) / HOPELESS
+        proven = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        open_ = torch.arange(len(images), device=images.device)
         for effort in EFFORTS:
-            known = known_bounds(margins, region, effort)
-            lines, last = lines_of(margins, known), len(margins.nodes) - 1
-            bounds = best_lower_bounds(margins, last, rows, known, lines, region, self.params.steps)
-            least = float(bounds.min()) - self.params.slack
-            if least > 0:
-                return True
-            if time.monotonic() > deadline or least < HOPELESS * before:
-                return False
-            before = least
-        return False
+            region = region_of(images[open_], threat)
+            known = known_bounds(graph, region, effort)
+            lines = lines_of(graph, known)
+            bounds = best_lower_bounds(graph, last, rows[open_], known, lines, region, self.params.steps)
+            least = bounds.amin(1) - self.params.slack
+            proven[open_] = least > 0
+            near = (least <= 0) & (least >= HOPELESS * before[open_])
+            before[open_] = least
+            open_ = open_[near]
+            if not len(open_) or time.monotonic() > deadline:
+                break
+        return proven

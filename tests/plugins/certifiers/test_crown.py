@@ -74,3 +74,17 @@ def test_ties_and_wrong_labels_are_not_proven():
     assert not certify(model, images, torch.zeros(2, dtype=torch.int64), Norm.LINF, 0.0).any()
     sure = LinearClassifier(torch.zeros(2, 1, 2, 2), torch.tensor([1.0, 0.0]))
     assert certify(sure, images, torch.tensor([0, 1]), Norm.LINF, 1.0).tolist() == [True, False]
+
+
+def test_samples_of_one_call_are_proven_as_they_are_alone():
+    model, images = small(7), torch.rand(12, 1, 8, 8, generator=GENERATOR)
+    labels = model.predict(images).argmax(1)
+    for radius in (0.02, 0.05, 0.1):
+        together = certify(model, images, labels, Norm.LINF, radius, seconds=60)
+        alone = [
+            certify(model, image[None], label[None], Norm.LINF, radius, seconds=60)
+            for image, label in zip(images, labels, strict=True)
+        ]
+        assert together.tolist() == torch.cat(alone).tolist()
+        if radius == 0.05:
+            assert 0 < int(together.sum()) < 12, "some are open and some are not"
