@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from charpy.cli.console import messages
+from charpy.cli.progress import bar_on
 
 if TYPE_CHECKING:
     from charpy_models.training import Listener, Progress
@@ -15,19 +16,8 @@ if TYPE_CHECKING:
 @contextmanager
 def progress(name: str) -> Iterator[Listener]:
     """What `fit` should tell its progress to, for as long as the block runs; `name` is the training's."""
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
     console = messages()
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TaskProgressColumn(markup=False),
-        TimeElapsedColumn(),
-        TextColumn("ETA", markup=False),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with bar_on(console) as bar:
         task = bar.add_task(name, total=None)
 
         def listen(now: Progress) -> None:

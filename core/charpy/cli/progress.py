@@ -12,6 +12,7 @@ from charpy.reports.inert import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress as Bar
 
     from charpy.walk import Progress
 
@@ -42,21 +43,28 @@ def _lines(console: Console) -> Callable[[Progress], None]:
     return listen
 
 
-@contextmanager
-def _bar(console: Console) -> Iterator[Callable[[Progress], None]]:
+def bar_on(console: Console) -> Bar:
+    """A bar with its share, the time so far and the time left; gone when it is over, and no bar on no terminal."""
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (
+    return Bar(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
-        TaskProgressColumn(markup=False),
+        TaskProgressColumn("{task.percentage:>3.0f}%", markup=False),
         TimeElapsedColumn(),
         TextColumn("ETA", markup=False),
         TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
     )
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[Callable[[Progress], None]]:
     drawn = 0.0
-    with Bar(*columns, console=console, transient=True) as bar:
+    with bar_on(console) as bar:
         task = bar.add_task("opening the model and the data", total=None)
 
         def listen(now: Progress) -> None:

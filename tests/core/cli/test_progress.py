@@ -28,6 +28,7 @@ def test_on_a_terminal_a_bar_shows_what_is_done_and_the_time_left(monkeypatch):
     assert "a model [U+202E]  l0 th=3  few_pixel" in text
     assert "ETA" in text
     assert "88%" in text  # 3.5 of 4
+    assert "[progress" not in text  # no markup is left over
     assert "\u202e" not in text
 
 
