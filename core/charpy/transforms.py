@@ -16,11 +16,10 @@ from torch.utils.checkpoint import checkpoint
 from charpy.errors import ModelError
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
-from charpy.interfaces.defense import Defense, GradientMode, GradientPath
+from charpy.interfaces.defense import Defense, GradientPath
 from charpy.interfaces.model import Model
 from charpy.random import Random
 from charpy.threat import Access
-from charpy.voting import VotingModel
 
 if TYPE_CHECKING:
     from charpy.interfaces.model import Forward
@@ -151,24 +150,13 @@ class TransformedModel(Model):
     Args:
         base: the model inside.
         defense: how images are changed.
-        gradient: `none` hides the gradients, nothing else: the same defended model, for attacks without them.
-
-    Attributes:
-        base: the model inside, undefended or behind another defence: the one to attack for a static attack.
-        gradient: which gradients it gives.
     """
 
-    def __init__(
-        self, base: Model, defense: ImageDefense, gradient: GradientMode | str = GradientMode.ADAPTIVE
-    ) -> None:
+    def __init__(self, base: Model, defense: ImageDefense) -> None:
         super().__init__()
-        self.base, self.defense, self.gradient = base, defense, GradientMode(gradient)
+        self.base, self.defense = base, defense
         self.input_shape = None if base.input_shape is None else defense.outer_shape(base.input_shape)
         self._follow_base()
-
-    def with_gradient(self, gradient: GradientMode | str) -> TransformedModel:
-        """The same defended model that gives these gradients; the model inside is shared."""
-        return TransformedModel(self.base, self.defense, gradient)
 
     @property
     def device(self) -> torch.device:
@@ -252,9 +240,7 @@ class TransformedModel(Model):
 
     def _follow_base(self) -> None:
         """What the model inside declares; some know it only after their first answer."""
-        self.output, self.num_classes = self.base.output, self.base.num_classes
-        hidden = self.gradient is GradientMode.NONE
-        self.access = min(self.base.access, Access.SCORES) if hidden else self.base.access
+        self.output, self.num_classes, self.access = self.base.output, self.base.num_classes, self.base.access
 
 
 def straight_through(value: torch.Tensor, surrogate: torch.Tensor) -> torch.Tensor:
@@ -265,13 +251,6 @@ def straight_through(value: torch.Tensor, surrogate: torch.Tensor) -> torch.Tens
 def boxed(images: torch.Tensor) -> torch.Tensor:
     """`images` without what rounding put outside [0, 1]; gradients pass it."""
     return straight_through(images.clamp(0, 1), images)
-
-
-def undefended(model: Model) -> Model:
-    """The innermost model, behind no defence that charpy knows: what a static attack computes its images on."""
-    while isinstance(model, TransformedModel | VotingModel):
-        model = model.base
-    return model
 
 
 def _passed(defense: ImageDefense, images: torch.Tensor, transform: Forward, surrogate: Forward) -> torch.Tensor:

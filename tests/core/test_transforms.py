@@ -11,7 +11,7 @@ import torch
 from charpy.engine import QueryEngine
 from charpy.errors import ModelError
 from charpy.interfaces.component import param
-from charpy.interfaces.defense import Defense, Detector, GradientMode, GradientPath
+from charpy.interfaces.defense import Defense, Detector, GradientPath
 from charpy.interfaces.model import Model, Output
 from charpy.oracle import Oracle
 from charpy.plugins import Registry
@@ -27,9 +27,7 @@ from charpy.transforms import (
     Transformation,
     TransformedModel,
     straight_through,
-    undefended,
 )
-from charpy_plugins.defenses.randomized_smoothing import RandomizedSmoothing
 from charpy_plugins.wrappers.callable_model import CallableModel
 
 SHAPE = (1, 3, 4)
@@ -187,25 +185,6 @@ def test_two_defences_change_the_image_from_the_outside_in(linear, images):
     assert not torch.allclose(model.predict(images), other.predict(images))
     assert model.fingerprint() != other.fingerprint()
     torch.testing.assert_close(slope(model, images), linear.weight[1].expand_as(images) / 2)
-    assert undefended(model) is linear
-    smoothed = RandomizedSmoothing().wrap(model)
-    assert undefended(outer.wrap(smoothed)) is linear
-    assert undefended(linear) is linear
-
-
-def test_the_black_box_view_hides_gradients_and_nothing_else(linear, images):
-    model = Rounded().wrap(linear)
-    hidden = model.with_gradient("none")
-    assert (model.gradient, hidden.gradient) == (GradientMode.ADAPTIVE, GradientMode.NONE)
-    assert (model.access, hidden.access) == (Access.GRADIENTS, Access.SCORES)
-    assert torch.equal(hidden.predict(images), model.predict(images))
-    assert not hidden.predict(images.clone().requires_grad_(True)).requires_grad
-    assert hidden.fingerprint() == model.fingerprint()
-    assert hidden.base is model.base
-    assert hidden.differentiable() == {}
-    assert preflight(hidden, images).access is Access.SCORES
-    with pytest.raises(ValueError, match="some"):
-        model.with_gradient("some")
 
 
 @pytest.mark.parametrize("output", [Output.PROBABILITIES, Output.LABELS])

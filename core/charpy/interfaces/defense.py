@@ -23,18 +23,6 @@ class GradientPath(StrEnum):
     EOT = "eot"
 
 
-class GradientMode(StrEnum):
-    """Which gradients a defended model gives: those of the path that its defence declares, or none, only its answers.
-
-    With the model inside (`TransformedModel.base`) that makes three ways to attack one defended model: the *adaptive*
-    attack follows the declared path, the *black-box* one sees answers alone, the *static* one takes its images from the
-    model inside. All three are judged on the defended model.
-    """
-
-    ADAPTIVE = "adaptive"
-    NONE = "none"
-
-
 class Defense(Component, ABC):
     """A defence that wraps a model; attacks face the wrapped model.
 
