@@ -14,11 +14,16 @@ from charpy.interfaces.component import param
 from charpy.threat import Norm, ThreatModel
 
 
+HOPELESS = 1.0
+"""A sample whose relaxation misses by more than so many times the margin that the image itself has is left alone."""
+
+
 class BranchAndBound(NetworkCertifier):
     """Splits the ball by what its activations do until every part is proven, or the time is up.
 
     For the last few samples: it begins with bounds as `crown` computes them, and each part inherits those of the inner
-    layers. ReLUs and windows of max pooling are split, other activations are not.
+    layers. ReLUs and windows of max pooling are split, other activations are not. A sample whose first bound is far
+    below zero is left alone: those that were proven within 10 s missed by at most half of the image's own margin.
 
     Source: Wang et al. 2021, Beta-CROWN: efficient bound propagation with per-neuron split constraints for neural
     network robustness verification (NeurIPS).
@@ -35,12 +40,15 @@ class BranchAndBound(NetworkCertifier):
 
     def proves(self, margins: Graph, image: torch.Tensor, threat: ThreatModel, deadline: float) -> bool:
         """The margins that the relaxation of the whole ball proves; then the others, part by part."""
-        if not bool((margins(image) > self.params.slack).all()):
+        own = float(margins(image).min())
+        if own <= self.params.slack:
             return False
         region, last = region_of(image, threat), len(margins.nodes) - 1
         rows = torch.eye(margins.num_classes, dtype=image.dtype, device=image.device)
         known = known_bounds(margins, region, self.params.inner_steps)
         lines = lines_of(margins, known)
         bounds = best_lower_bounds(margins, last, rows[None], known, lines, region, self.params.first_steps)[0]
+        if float(bounds.min()) < -HOPELESS * own:
+            return False
         splitting = Splitting(margins, region, known, self.params.slack, self.params.steps)
         return splitting.proves(rows[bounds <= self.params.slack], deadline)
