@@ -68,7 +68,10 @@ class ResultRow:
 
 @dataclass(frozen=True)
 class WitnessRow:
-    """A confirmed adversarial image: stored bytes, exact distance (pixels, or 1/255 steps), metric values."""
+    """A confirmed adversarial image: stored bytes, exact distance (pixels, or 1/255 steps), metric values.
+
+    What follows the metrics is filled in on reading; `step` is that of the attack in its battery.
+    """
 
     sample: int
     distance: float
@@ -79,6 +82,7 @@ class WitnessRow:
     th: int = 0
     attack: str = ""
     queries_to_success: int | None = None
+    step: int = 0
 
 
 @dataclass(frozen=True)

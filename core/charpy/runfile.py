@@ -236,16 +236,17 @@ class RunFile:
     def witnesses(self, model: int, norm: str | None = None, *, smallest: bool = False) -> Iterator[WitnessRow]:
         """The witnesses of `model`, by sample and distance, streamed; with `smallest`, only each sample's nearest."""
         query = """
-            SELECT w.sample, w.distance, w.prediction, w.image, w.metrics, w.norm, w.th, u.attack, r.queries_to_success
+            SELECT w.sample, w.distance, w.prediction, w.image, w.metrics, w.norm, w.th, u.attack,
+                r.queries_to_success, u.step
             FROM witnesses w JOIN units u ON u.unit = w.unit JOIN results r ON r.unit = w.unit AND r.sample = w.sample
             WHERE w.model = ? AND (? IS NULL OR w.norm = ?) ORDER BY w.norm, w.sample, w.distance, w.unit"""
         last: tuple[str, int] | None = None
         for row in self._db.execute(query, (model, norm, norm)):
-            sample, distance, prediction, image, metrics, norm_, th, attack, queries = row
+            sample, distance, prediction, image, metrics, norm_, *found = row
             if smallest and last == (norm_, sample):
                 continue
             last = (norm_, sample)
-            yield WitnessRow(sample, distance, prediction, image, json.loads(metrics), norm_, th, attack, queries)
+            yield WitnessRow(sample, distance, prediction, image, json.loads(metrics), norm_, *found)
 
     def proofs_finished(self) -> set[ProofKey]:
         """The calls of certifiers that are done."""

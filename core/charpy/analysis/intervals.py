@@ -1,8 +1,11 @@
-"""Exact binomial confidence bounds (Clopper & Pearson 1934), shares that carry them, and intervals of means."""
+"""Binomial confidence bounds, exact (Clopper & Pearson 1934) and by score (Wilson 1927), shares that carry them, and
+intervals of means."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 
@@ -25,6 +28,25 @@ def clopper_pearson(count: int, total: int, confidence: float = CONFIDENCE) -> t
         return None
     tail = (1 - confidence) / 2
     return _lower(count, total, tail), _upper(count, total, tail)
+
+
+def wilson(count: int, total: int, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """The two-sided score interval `(low, high)` of a binomial share (Wilson 1927); None when `total` is 0.
+
+    (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n). It covers the truth with `confidence` on
+    average, where the exact interval never covers less and so is wider.
+
+    Raises:
+        ValueError: count is not within 0..total.
+    """
+    _check(count, total)
+    if total == 0:
+        return None
+    z, p = NormalDist().inv_cdf((1 + confidence) / 2), count / total
+    middle, shrink = p + z * z / (2 * total), 1 + z * z / total
+    half = z * math.sqrt(p * (1 - p) / total + (z / (2 * total)) ** 2)
+    low = 0.0 if count == 0 else (middle - half) / shrink
+    return low, 1.0 if count == total else (middle + half) / shrink
 
 
 def upper_bound(count: int, total: int, confidence: float = CONFIDENCE) -> float | None:

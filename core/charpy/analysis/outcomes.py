@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,25 @@ class Evidence:
     proven: Ints | None = None
     binding: Ints | None = None
 
+    def of(self, samples: Ints) -> Evidence:
+        """The same about `samples` `(T,)` only, distinct positions, in that order."""
+        place = np.full(len(self.valid), -1, np.int64)
+        place[samples] = np.arange(len(samples))
+
+        def moved(position: Ints, *values: Any) -> Any:
+            kept = place[position] >= 0
+            return (place[position][kept], *(value[kept] for value in values))
+
+        return Evidence(
+            valid=self.valid[samples],
+            correct=self.correct[samples],
+            witnesses=moved(*self.witnesses),
+            invalid=moved(*self.invalid),
+            attacked=moved(*self.attacked),
+            proven=None if self.proven is None else self.proven[samples],
+            binding=None if self.binding is None else self.binding[samples],
+        )
+
 
 @dataclass(frozen=True)
 class Outcomes:
@@ -69,6 +89,12 @@ class Outcomes:
     def counts(self, *outcomes: Outcome) -> list[int]:
         """How many samples have one of `outcomes`, per level."""
         return [int(n) for n in self.mask(*outcomes).sum(axis=0)]
+
+    def of(self, samples: Ints) -> Outcomes:
+        """The same outcomes of `samples` `(T,)` only, in that order."""
+        return Outcomes(
+            self.norm, self.levels, self.matrix[samples], self.unattacked[samples], self.contradicted[samples]
+        )
 
     def at(self, levels: Sequence[int]) -> Outcomes:
         """The same outcomes at `levels` only, which must be among its own."""

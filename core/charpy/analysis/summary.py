@@ -23,16 +23,17 @@ from charpy.analysis.document import (
     ModelPart,
     ThreatPart,
 )
-from charpy.analysis.findings import NormFindings, Population, evidence_of, level_costs, read_findings
+from charpy.analysis.findings import NormFindings, Population, level_costs
 from charpy.analysis.gallery import GalleryItem, read_gallery
 from charpy.analysis.grade import Grade, grade_of
 from charpy.analysis.indicators import indicator_parts
 from charpy.analysis.intervals import share
 from charpy.analysis.levels import safe_parts, threat_parts
 from charpy.analysis.minimal import minimal_part
-from charpy.analysis.outcomes import Evidence, Ints, Outcomes, outcomes_of
+from charpy.analysis.outcomes import Evidence, Ints, Outcomes
 from charpy.analysis.per_class import class_parts
-from charpy.analysis.proofs import bracket_parts, proof_parts, proven_levels
+from charpy.analysis.proofs import bracket_parts, proof_parts
+from charpy.analysis.reading import Reading
 from charpy.analysis.trials import Trial, read_trials
 from charpy.analysis.verdict import Status, status_of, verdict
 from charpy.checks import largest_level
@@ -98,19 +99,9 @@ def _assess(
     run: RunFile, model: int, spec: RunSpec, given: Certificates | None
 ) -> tuple[Assessment, Mapping[str, Outcomes]]:
     """The assessment of one model, and the outcomes at the levels that it shows."""
-    population = Population.of(run.samples(model))
-    found = read_findings(run, model, spec, population)
-    rows, proofs = run.samples(model), run.proofs(model)
-    levels = proven_levels(proofs, population) if given is None else {n: p for (m, n), p in given.items() if m == model}
-    binding = proven_levels(proofs, population, binding=True) if given is None else levels
-    evidence = {
-        norm: evidence_of(run, model, part, population, levels.get(norm), binding.get(norm))
-        for norm, part in found.items()
-    }
-    outcomes = {
-        norm: outcomes_of(norm, found[norm].levels, evidence[norm], carry=found[norm].carry, search=found[norm].search)
-        for norm in found
-    }
+    proven = None if given is None else {norm: levels for (index, norm), levels in given.items() if index == model}
+    reading = Reading.of(run, model, spec, proven)
+    population, found, evidence, outcomes = reading.population, reading.found, reading.evidence, reading.outcomes
     samples, correct = len(population.labels), int(population.correct.sum())
     finished = bool(run.meta("finished", False))
     reasons = _invalid_reasons(population, found, outcomes, finished)
@@ -147,8 +138,8 @@ def _assess(
             part for of_norm in shown.values() for part in class_parts(of_norm, population.labels, dataset.class_names)
         ),
         minimal=tuple(minimal_part(outcomes[norm], evidence[norm]) for norm in found if found[norm].search),
-        proofs=proof_parts(proofs),
-        brackets=bracket_parts(evidence, threats, rows),
+        proofs=proof_parts(reading.proofs),
+        brackets=bracket_parts(evidence, threats, reading.rows),
         redraws=redraw_parts([row for row in run.meta("redraws", []) if row["model"] == model]),
         rejected=rejected_parts(run.rejected(model)),
         indicators=indicators,
