@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -52,12 +52,20 @@ class TransferCell:
     fooled: Share
 
 
-def crafted_by(run: RunFile, model: int, norm: Norm) -> Crafted | None:
-    """The witnesses of model number `model` under `norm`; None where there is none."""
+def crafted_by(
+    run: RunFile, model: int, norm: Norm, *, nearest: bool = False, samples: Collection[int] | None = None
+) -> Crafted | None:
+    """The witnesses of model number `model` under `norm`; None where there is none.
+
+    Args:
+        nearest: only the nearest of each sample.
+        samples: only those of these samples, by their number in the run.
+    """
     dataset = run.meta("dataset")
     shape, grid = (dataset["shape"][0], dataset["shape"][1], dataset["shape"][2]), Grid(dataset["grid"])
     labels = {row.sample: row.label for row in run.samples(model)}
-    rows = list(run.witnesses(model, norm))
+    found = run.witnesses(model, norm, smallest=nearest)
+    rows = [row for row in found if samples is None or row.sample in samples]
     if not rows:
         return None
     return Crafted(
