@@ -14,6 +14,7 @@ def charpy_commands() -> Mapping[str, str]:
         "assess": "charpy.cli.assess:assess",
         "attacks": "charpy.cli.attacks:attacks",
         "certify": "charpy.cli.certify:certify",
+        "compare": "charpy.cli.compare:compare",
         "describe": "charpy.cli.describe:describe",
         "export": "charpy.cli.export:export",
         "plugins": "charpy.cli.plugins:plugins",

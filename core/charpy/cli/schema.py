@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 import sys
 
+from charpy.errors import SpecError
 
-def schema(*, report: bool = False) -> int:
-    """Print the JSON Schema of a run spec, or of report.json.
+
+def schema(*, report: bool = False, comparison: bool = False) -> int:
+    """Print the JSON Schema of a run spec, of report.json, or of compare.json.
 
     Args:
         report: of report.json instead.
+        comparison: of compare.json, which `charpy compare` writes, instead.
     """
-    if report:
+    if report and comparison:
+        raise SpecError("two schemas are asked for", where="charpy schema", expected="--report or --comparison")
+    if comparison:
+        from charpy.reports.json_report import comparison_schema
+
+        document = comparison_schema()
+    elif report:
         from charpy.reports.json_report import report_schema
 
         document = report_schema()

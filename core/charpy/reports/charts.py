@@ -38,8 +38,10 @@ _ROLES = {
     "#080808": "var(--on-colour)",
     "#090909": "var(--l1)",
     "#0a0a0a": "var(--l2)",
+    **{f"#0b0b{number:02x}": f"var(--c{number})" for number in range(1, 9)},
 }
-_TEXT, _MUTED, _LINE, _L0, _LINF, _BOTH, _NEITHER, _ON_COLOUR, _L1, _L2 = _ROLES
+_TEXT, _MUTED, _LINE, _L0, _LINF, _BOTH, _NEITHER, _ON_COLOUR, _L1, _L2, *CYCLE = _ROLES
+"""`CYCLE`: eight colours for what has none of its own, such as the models of a comparison."""
 
 _MARKS: dict[str, tuple[str, list[int], str]] = {
     Norm.L0: (_L0, [1, 0], "circle"),
@@ -128,7 +130,7 @@ def _curves(points: Sequence[Point], prefix: str) -> str:
     )  # fmt: skip
     layers = _curve_layers(alt, x, y, shown, rows, marks=not long)
     chart = alt.layer(*layers, data=alt.InlineData(values=rows)).properties(width=WIDTH, height=HEIGHT)
-    return _svg(chart.to_dict(), prefix, _curves_text(points))
+    return as_svg(chart.to_dict(), prefix, _curves_text(points))
 
 
 def _ticks(points: Sequence[Point], last: int, long: bool) -> list[int]:
@@ -176,7 +178,7 @@ def agreement_svg(agreement: Sequence[AgreementPart], prefix: str) -> str:
         f"th {p.th}: only L0 {p.only_l0}, both {p.both}, only Linf {p.only_linf}, neither {p.neither} of {p.samples}"
         for p in parts
     )
-    return _svg(chart.to_dict(), prefix, f"Agreement of the two norms. {spoken}.")
+    return as_svg(chart.to_dict(), prefix, f"Agreement of the two norms. {spoken}.")
 
 
 def _stacked(part: AgreementPart) -> list[tuple[str, int, int]]:
@@ -233,7 +235,7 @@ def _curves_text(points: Sequence[Point]) -> str:
     return f"Share of all samples that is not broken, by level. {said}."
 
 
-def _svg(spec: Mapping[str, Any], prefix: str, description: str) -> str:
+def as_svg(spec: Mapping[str, Any], prefix: str, description: str) -> str:
     """The rendered chart as an inline SVG: no fixed colours, fonts or sizes, and ids of its own."""
     import vl_convert
 

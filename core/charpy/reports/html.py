@@ -41,14 +41,14 @@ class HtmlReport(Report):
         from charpy.reports.view import comparison, subject
 
         views = [self._view(run, index) for index in range(len(run.assessments))]
-        page = _environment().get_template("page.html.j2")
+        page = page_environment().get_template("page.html.j2")
         text = page.render(
             name=run.name,
             views=views,
             columns=comparison(run.assessments),
             attackers=run.attackers,
             subject=subject(run.assessments),
-            css=_markup(_template("style.css")),
+            css=markup(template_text("style.css")),
         )
         return text.encode("utf-8", errors="xmlcharrefreplace")
 
@@ -64,11 +64,12 @@ class HtmlReport(Report):
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def page_environment() -> jinja2.Environment:
+    """The templates of this package, with the filters of every page; what comes in is escaped and made visible."""
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template),
+        loader=jinja2.FunctionLoader(template_text),
         autoescape=True,
         finalize=_finalize,
         undefined=jinja2.StrictUndefined,
@@ -86,13 +87,14 @@ def _environment() -> jinja2.Environment:
         norm=norms.short,
         title_of=norms.name,
         grade=grade_name,
-        safe_svg=_markup,
+        safe_svg=markup,
         code=_code,
     )
     return environment
 
 
-def _template(name: str) -> str:
+def template_text(name: str) -> str:
+    """A file of the templates folder."""
     return files("charpy.reports").joinpath("templates", name).read_text(encoding="utf-8")
 
 
@@ -110,7 +112,7 @@ def _code(text: str) -> Any:
     return markupsafe.escape(visible(text, keep="\n"))
 
 
-def _markup(text: str) -> Any:
+def markup(text: str) -> Any:
     """What this package wrote itself: the style sheet and the charts."""
     import markupsafe
 

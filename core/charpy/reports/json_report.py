@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import TypeAdapter
 
-from charpy.analysis.document import Assessment, AssessmentSet
+from charpy.analysis.document import Assessment, AssessmentSet, Part
 from charpy.interfaces.report import Report
 
 if TYPE_CHECKING:
@@ -25,16 +26,17 @@ class JsonReport(Report):
 
     def render(self, run: RunSummary) -> bytes:
         """UTF-8 JSON, indented, with a final newline."""
-        single = len(run.assessments) == 1
-        document = (
-            run.assessments[0]
-            if single
-            else AssessmentSet(name=run.name, attackers=run.attackers, reports=run.assessments)
-        )
-        data = document.model_dump(mode="json", by_alias=True)
-        text = json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-        # A lone surrogate in a name cannot be written as UTF-8; it becomes an escape instead of an error.
-        return (text + "\n").encode("utf-8", errors="backslashreplace")
+        if len(run.assessments) == 1:
+            return json_bytes(run.assessments[0])
+        return json_bytes(AssessmentSet(name=run.name, attackers=run.attackers, reports=run.assessments))
+
+
+def json_bytes(document: Part) -> bytes:
+    """A document as UTF-8 JSON: sorted keys, indented, with a final newline."""
+    data = document.model_dump(mode="json", by_alias=True)
+    text = json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    # A lone surrogate in a name cannot be written as UTF-8; it becomes an escape instead of an error.
+    return (text + "\n").encode("utf-8", errors="backslashreplace")
 
 
 def report_schema() -> dict[str, Any]:
@@ -49,5 +51,19 @@ def report_schema() -> dict[str, Any]:
     }
 
 
+def comparison_schema() -> dict[str, Any]:
+    """The JSON Schema of `compare.json`."""
+    from charpy.analysis.comparison.document import Comparison
+
+    schema = Comparison.model_json_schema(by_alias=True, mode="serialization")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "charpy comparison",
+        "description": "compare.json of charpy compare: the models and attacks of one or more runs side by side",
+    }
+
+
 if __name__ == "__main__":
-    print(json.dumps(report_schema(), indent=2, sort_keys=True))
+    wanted = comparison_schema() if sys.argv[1:] == ["comparison"] else report_schema()
+    print(json.dumps(wanted, indent=2, sort_keys=True))

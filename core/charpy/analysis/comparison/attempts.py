@@ -30,8 +30,10 @@ class Attempt:
     Attributes:
         label: its name, told apart from others of that name by what differs.
         outcomes: `(T, L)`, as if no other attack had run: what it was not asked about is `unattacked`.
-        complete: per level, whether it faced every sample that the model gets right. An attack that is not the first
-            of its battery only sees what those before it left standing.
+        independent: whether no other attack chose what it faced: it is the first of its battery, and in a search for
+            smallest levels the only one.
+        complete: per level, whether it faced every sample that the model gets right. A later attack of a battery may
+            only see what those before it left standing.
         mean_l2: per level, the mean L2 on the 0..255 scale of the nearest witness of each sample that it broke.
     """
 
@@ -41,6 +43,7 @@ class Attempt:
     label: str
     kind: str
     outcomes: Outcomes
+    independent: bool
     complete: Mapping[int, bool]
     mean_l2: Mapping[int, float | None]
 
@@ -169,6 +172,7 @@ def _attempt(entry: Entry, norm: str, step: int, trace: _Trace, label: str, *, a
         label=label,
         kind=trace.kind,
         outcomes=outcomes,
+        independent=step == 0 and (alone or not found.search),
         complete={level: complete[column] for column, level in enumerate(outcomes.levels)},
         mean_l2={level: _mean_l2(level, row, th, distance, l2, found, entry.correct) for level in outcomes.levels},
     )

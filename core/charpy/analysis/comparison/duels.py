@@ -19,10 +19,13 @@ SIGNIFICANT = 0.05
 def duel_parts(attempts: Sequence[Attempt]) -> tuple[DuelPart, ...]:
     """Every two attacks on one model under one norm, at each level where both faced all correctly classified samples.
 
-    An attack that saw only what another had left standing is not compared: it met the harder samples.
+    Only attacks that are independent: a later one of a battery meets the samples that those before it could not break,
+    or all of them just where those broke none, and either would decide the comparison.
     """
     groups: defaultdict[tuple[Identity, str], list[Attempt]] = defaultdict(list)
     for attempt in attempts:
+        if not attempt.independent:
+            continue
         groups[attempt.entry.identity, attempt.norm].append(attempt)
     return tuple(
         part for group in groups.values() for first, second in combinations(group, 2) for part in _duel(first, second)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sized
 from charpy.analysis.comparison.document import MissingPart, Section
 
 WHY: Mapping[Section, str] = {
-    "duels": "No two attacks faced all correctly classified samples of one model at one level. Give each attack a run "
+    "duels": "No two attacks faced the same samples of one model independently. Give each attack a run "
     "of its own over the same samples: `threats: [{norm: linf, battery: [{kind: threshold, params: {optimiser: "
     "de}}]}]` in one spec, `{optimiser: cma-es}` in the other, and compare the two run files.",
     "attacks": "No attack ran: the model gets none of these samples right, or its run was stopped before the first.",

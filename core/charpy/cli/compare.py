@@ -1,0 +1,92 @@
+"""`charpy compare`: the models and attacks of one or more runs side by side."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from charpy.cli.app import NO_EVIDENCE, PASS
+from charpy.cli.console import results
+from charpy.errors import RunFileError, SpecError
+from charpy.plugins import registry
+from charpy.reports.inert import visible
+
+if TYPE_CHECKING:
+    from charpy.analysis.comparison.document import Comparison
+
+DEFAULT_FOLDER = Path("charpy-comparison")
+
+
+def compare(*runs: Path, out: Path = DEFAULT_FOLDER, transfer: bool = False) -> int:
+    """Compare the models, defences and attacks of one or more runs, sample by sample.
+
+    Writes compare.json, compare.html and compare.md into the output folder and prints the tables. What the runs do not
+    hold is named, with the lines of a spec that would give it.
+
+    Args:
+        runs: run files, or the folders that hold them, over the same data.
+        out: output folder.
+        transfer: open the models again and show each the witnesses of the others.
+    """
+    from charpy.reports.compare_html import render_html
+    from charpy.reports.compare_markdown import render_markdown
+    from charpy.reports.json_report import json_bytes
+
+    if not runs:
+        raise SpecError("no run is given", where="charpy compare", expected="one or more run files or their folders")
+    document = _compared(runs, transfer)
+    pages = {
+        "compare.json": json_bytes(document),
+        "compare.html": render_html(document),
+        "compare.md": render_markdown(document),
+    }
+    written = _write(pages, out)
+    _show(document, written)
+    return PASS if all(entry.status == "valid" for entry in document.entries) else NO_EVIDENCE
+
+
+def _compared(runs: tuple[Path, ...], transfer: bool) -> Comparison:
+    from charpy.analysis.comparison.compare import compare as compared
+    from charpy.cli.execute import RUN_FILE
+    from charpy.runfile import RunFile
+
+    with ExitStack() as stack:
+        opened = []
+        for run in runs:
+            path = run / RUN_FILE if run.is_dir() else run
+            try:
+                opened.append(stack.enter_context(RunFile.open(path)))
+            except OSError as cause:
+                raise RunFileError("the run file cannot be read", where=str(path), found=cause.strerror) from None
+        return compared(opened, transfer_with=registry() if transfer else None)
+
+
+def _write(pages: dict[str, bytes], out: Path) -> list[Path]:
+    """All pages or none: each is complete beside its place before the first takes it."""
+    written: list[Path] = []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, data in pages.items():
+            (out / f"{name}.partial").write_bytes(data)
+        written += [(out / f"{name}.partial").replace(out / name) for name in pages]
+    except OSError as cause:
+        for name in pages:
+            (out / f"{name}.partial").unlink(missing_ok=True)
+        raise SpecError("the comparison cannot be written", where=str(out), found=cause.strerror) from None
+    return written
+
+
+def _show(document: Comparison, written: list[Path]) -> None:
+    from charpy.reports.compare_terminal import comparison_tables
+
+    console = results()
+    for table in comparison_tables(document):
+        console.print(table)
+    for note in (*document.notes, *document.warnings):
+        console.print(f"note: {visible(note)}")
+    for part in document.missing:
+        console.print(f"no {part.section}: {part.sentence}")
+    console.print()
+    for path in written:
+        console.print(visible(str(path)), soft_wrap=True)
