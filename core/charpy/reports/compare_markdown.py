@@ -58,4 +58,5 @@ def _table(table: Table) -> Iterator[str]:
 
 def _cell(cell: Cell) -> str:
     text = f"**{plain(cell.text)}**" if cell.bold else plain(cell.text)
-    return f"{text} ({plain(cell.small)})" if cell.small else text
+    small = plain(cell.small.replace("\n", "; "))
+    return f"{text} ({small})" if small else text

@@ -18,7 +18,7 @@ CURVE_LEVELS = (1, 3, 5, 10, 30, 127)
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its text, a smaller line below, and how a page may show it.
+    """One cell: its text, smaller lines below, and how a page may show it.
 
     Attributes:
         heat: a share in 0..1 that colours the cell.
@@ -35,7 +35,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: the first column names the row; `norm` gives its colour, `heat` its style; `long`: too long for a terminal."""
+    """A table: the first column names the row; `norm` gives its colour, `heat` its style.
+
+    `long`: a detail that a terminal leaves out.
+    """
 
     caption: str
     head: tuple[str, ...]

@@ -33,7 +33,7 @@ def _table(title: str, view: View) -> Table:
     for row in view.rows:
         texts = []
         for cell in row:
-            lines = [f"{cell.text}{' *' if cell.bold else ''}", *cell.small.split("; ")]
+            lines = [f"{cell.text}{' *' if cell.bold else ''}", cell.small]
             texts.append(Text(visible("\n".join(filter(None, lines)), keep="\n\u00a0\u202f")))
         table.add_row(*texts)
     return table

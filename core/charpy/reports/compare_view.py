@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from charpy.analysis.comparison.document import CellPart, Comparison, Rate
+from charpy.analysis.comparison.document import AttackCellPart, CellPart, Comparison, EntryPart, Rate
 from charpy.analysis.comparison.duels import SIGNIFICANT
 from charpy.reports import norms
 from charpy.reports.compare_tables import Cell, Table, agreement_table, class_tables, curve_table, transfer_table
@@ -45,8 +45,8 @@ TITLES: dict[Name, tuple[str, str]] = {
     ),
     "areas": (
         "Area under the curve",
-        "Trapezoids of the number of correctly classified images not yet broken over every th, in images times th; larger "
-        "is more robust. In brackets: as a share of the largest possible, which can be compared between models.",
+        "Trapezoids of the number of correctly classified images not yet broken over every th, in images times th; "
+        "larger is more robust. In brackets: as a share of the largest possible, which can be compared between models.",
     ),
     "classes": ("Which classes break", "Adversarial accuracy by true class, at the smallest and the largest level."),
     "transfer": (
@@ -110,7 +110,7 @@ def _dual(document: Comparison) -> Iterator[Table]:
             for entry in document.entries
             if any(title == entry.title for title, _ in cells)
         )
-        head = ("Model", "Run", "Clean accuracy", *(f"th = {th}" for th in levels))
+        head = ("Model", "Status", "Clean accuracy", *(f"th = {th}" for th in levels))
         yield Table(norms.name(norm), head, rows, norm=norm)
     if any(entry.marks for entry in document.entries):
         counts = tuple((Cell(entry.title), Cell(str(entry.marks))) for entry in document.entries if not entry.defenses)
@@ -126,7 +126,7 @@ def _dual_cell(cell: CellPart | None) -> Cell:
         notes.append(f"proven {percent(cell.proven.value)}")
     if cell.grade != "supported":
         notes.append("weak evidence" if cell.grade == "weak" else "invalid")
-    return Cell(share.text, "; ".join(notes), bold=cell.mark != "")
+    return Cell(share.text, "\n".join(notes), bold=cell.mark != "")
 
 
 def _duels(document: Comparison) -> Iterator[Table]:
@@ -161,8 +161,7 @@ def _duels(document: Comparison) -> Iterator[Table]:
 
 def _attacks(document: Comparison) -> Iterator[Table]:
     for norm in norms_of(document):
-        cells = {(cell.attack, cell.th, cell.entry): cell for cell in document.attacks if cell.norm == norm}
-        entries = [entry.title for entry in document.entries if any(title == entry.title for *_, title in cells)]
+        cells, entries = _by_model([cell for cell in document.attacks if cell.norm == norm], document.entries)
         lines = [(attack, th) for attack, th in dict.fromkeys(key[:2] for key in cells)]
         if not lines:
             continue
@@ -182,6 +181,18 @@ def _attacks(document: Comparison) -> Iterator[Table]:
                 row.append(Cell(text, of, muted=not cell.complete))
             rows.append(tuple(row))
         yield Table(norms.name(norm), ("Attack", "th", *entries), tuple(rows), norm=norm)
+
+
+def _by_model(
+    found: Sequence[AttackCellPart], entries: Sequence[EntryPart]
+) -> tuple[dict[tuple[str, int, str], AttackCellPart], list[str]]:
+    """(attack, th, column) -> cell, and the columns: models; or rows, where one attack met a model in two of them."""
+    models = {entry.title: entry.model for entry in entries}
+    for column in (models, {title: title for title in models}):
+        cells = {(cell.attack, cell.th, column[cell.entry]): cell for cell in found}
+        if len(cells) == len(found):
+            break
+    return cells, [name for name in dict.fromkeys(column.values()) if any(name == key[2] for key in cells)]
 
 
 def _areas(document: Comparison) -> Iterator[Table]:

@@ -15,6 +15,7 @@ from charpy.analysis.comparison.missing import missing_parts
 from charpy.analysis.comparison.per_model import agreement, areas, classes, curves
 from charpy.analysis.comparison.rates import rate
 from charpy.analysis.comparison.transfers import transfer_parts
+from charpy.analysis.verdict import SPOKEN
 from charpy.errors import RunFileError
 from charpy.plugins import Registry
 from charpy.runfile import RunFile
@@ -138,13 +139,16 @@ def _notes(entries: Sequence[Entry], attempts: Sequence[Attempt]) -> Iterator[st
     sizes = {entry.run_title: entry.assessment.clean.total for entry in entries}
     if any(size != shared for size in sizes.values()):
         listed = ", ".join(f"{title} has {size}" for title, size in sizes.items())
-        yield f"Restricted to the {shared} samples that all runs share ({listed}); its own report is over all of a run."
+        yield (
+            f"Restricted to the {shared} samples that all runs share ({listed}); the report of each run is over all of "
+            "its own."
+        )
     for norm in dict.fromkeys(norm for entry in entries for norm in entry.found):
         means = {_means(entry, norm) for entry in entries if norm in entry.found}
         if len(means) > 1:
             yield (
-                f"Under {norm} the rows were attacked by different batteries or with different budgets: between them a "
-                "lower adversarial accuracy may be a weaker attack instead of a stronger model."
+                f"Under {SPOKEN[Norm(norm)]} the rows were attacked by different batteries or with different "
+                "budgets: between them a lower adversarial accuracy may be a weaker attack instead of a stronger model."
             )
     if len({entry.spec.carry for entry in entries}) > 1:
         yield "Some runs have `carry: false`: there a witness found at one level does not count at a larger one."
