@@ -64,17 +64,19 @@ def _compared(runs: tuple[Path, ...], transfer: bool) -> Comparison:
 
 def _write(pages: dict[str, bytes], out: Path) -> list[Path]:
     """All pages or none: each is complete beside its place before the first takes it."""
-    written: list[Path] = []
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, data in pages.items():
-            (out / f"{name}.partial").write_bytes(data)
-        written += [(out / f"{name}.partial").replace(out / name) for name in pages]
-    except OSError as cause:
-        for name in pages:
-            (out / f"{name}.partial").unlink(missing_ok=True)
-        raise SpecError("the comparison cannot be written", where=str(out), found=cause.strerror) from None
-    return written
+    from charpy.cli.execute import output_folder
+
+    with output_folder(out):
+        partial = {name: out / f"{name}.partial" for name in pages}
+        try:
+            for name, data in pages.items():
+                partial[name].write_bytes(data)
+            return [partial[name].replace(out / name) for name in pages]
+        except OSError as cause:
+            raise SpecError("the comparison cannot be written", where=str(out), found=cause.strerror) from None
+        finally:
+            for path in partial.values():
+                path.unlink(missing_ok=True)
 
 
 def _show(document: Comparison, written: list[Path]) -> None:

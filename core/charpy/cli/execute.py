@@ -23,13 +23,13 @@ def execute(spec: RunSpec, out: Path) -> int:
     from charpy.evaluator import evaluate
 
     plugins = registry()
-    with _folder(out), progress() as listen:
+    with output_folder(out), progress() as listen:
         evaluate(spec, out / RUN_FILE, registry=plugins, listen=listen)
     return publish(out / RUN_FILE, out, FORMATS, plugins)
 
 
 @contextmanager
-def _folder(out: Path) -> Iterator[None]:
+def output_folder(out: Path) -> Iterator[None]:
     """The folder is there in the block; a new one that is still empty when the block fails is taken away again."""
     fresh = not out.exists()
     try:

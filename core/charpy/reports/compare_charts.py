@@ -29,7 +29,8 @@ def comparison_svg(curves: Sequence[CurvePart], prefix: str) -> str:
     long = last > LONG
     marks = not any(curve.searched for curve in curves)
     # A title may come from anywhere: the renderer is given numbers only.
-    rows = [
+    rows = [{"model": place, "th": 0, "value": 0.0} for place in range(len(curves))]
+    rows += [
         {"model": place, "th": point.th, "value": point.broken.value}
         for place, curve in enumerate(curves)
         for point in curve.points

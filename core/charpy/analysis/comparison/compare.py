@@ -84,13 +84,14 @@ def _refuse_twice(runs: Sequence[RunFile]) -> None:
     for run in runs:
         with readable(run):
             key = run.meta("run_id") or run.path.resolve()
-        if (first := seen.setdefault(key, run)) is not run:
+        if key in seen:
             raise RunFileError(
                 "a run is given twice, and would be compared with itself",
                 where=str(run.path),
-                found=f"the same run as {first.path}",
+                found=f"the same run as {seen[key].path}",
                 hint="give each run once",
             )
+        seen[key] = run
 
 
 def _refuse_goals(entries: Sequence[Entry]) -> None:

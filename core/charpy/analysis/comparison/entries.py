@@ -22,8 +22,9 @@ from charpy.records import SampleRow
 from charpy.runfile import RunFile
 from charpy.specs import RunSpec, parse
 
-Identity = tuple[str, str, str]
-"""What makes two rows about the same model: its kind, its fingerprint, its defences with their parameters."""
+Identity = tuple[str, str, str, str]
+"""What makes two rows about the same model: its kind, its fingerprint, its defences with their parameters; and its name
+where a run has several that are equal in these (a callable may show little of itself)."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ def read_entries(runs: Sequence[RunFile]) -> tuple[Entry, ...]:
     )
     places = [(number, index) for number, part in enumerate(opened) for index in range(len(part.readings))]
     assessments = [opened[number].summary.assessments[index] for number, index in places]
-    identities = [_identity(opened[number].spec, index, assessments[i]) for i, (number, index) in enumerate(places)]
     names = [part.model.name for part in assessments]
+    identities = _identities([opened[number].spec for number, _ in places], places, assessments)
     titles = distinct(names, [run_titles[number] for number, _ in places])
     models = _model_names(names, titles, identities)
     return tuple(
@@ -168,10 +169,19 @@ def _shared(opened: Sequence[_Opened]) -> list[Ints]:
     return [np.array([place[name] for name in common], np.int64) for place in places]
 
 
-def _identity(spec: RunSpec, index: int, assessment: Assessment) -> Identity:
-    model = assessment.model
-    defenses = json.dumps([part.model_dump(mode="json") for part in spec.models[index].defenses], sort_keys=True)
-    return model.kind, json.dumps(model.fingerprint, sort_keys=True), defenses
+def _identities(
+    specs: Sequence[RunSpec], places: Sequence[tuple[int, int]], assessments: Sequence[Assessment]
+) -> list[Identity]:
+    found = []
+    for spec, (number, index), assessment in zip(specs, places, assessments, strict=True):
+        model = assessment.model
+        defenses = json.dumps([part.model_dump(mode="json") for part in spec.models[index].defenses], sort_keys=True)
+        found.append((number, model.kind, json.dumps(model.fingerprint, sort_keys=True), defenses))
+    often = Counter(found)
+    return [
+        (*look[1:], assessment.model.name if often[look] > 1 else "")
+        for look, assessment in zip(found, assessments, strict=True)
+    ]
 
 
 def _model_names(names: Sequence[str], titles: Sequence[str], identities: Sequence[Identity]) -> list[str]:
