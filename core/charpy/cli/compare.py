@@ -76,7 +76,8 @@ def _write(pages: dict[str, bytes], out: Path) -> list[Path]:
             raise SpecError("the comparison cannot be written", where=str(out), found=cause.strerror) from None
         finally:
             for path in partial.values():
-                path.unlink(missing_ok=True)
+                if path.is_file():
+                    path.unlink()
 
 
 def _show(document: Comparison, written: list[Path]) -> None:
