@@ -14,7 +14,7 @@ from charpy.errors import DataError, ModelError, unknown_name
 from charpy.interfaces.attack import Attack, Battery, Step
 from charpy.interfaces.certifier import Certifier
 from charpy.interfaces.dataset import Dataset
-from charpy.interfaces.defense import Defense, Detector
+from charpy.interfaces.defense import Defense, Detector, TrainingDefense
 from charpy.interfaces.metric import Metric
 from charpy.interfaces.model import Model
 from charpy.plugins import Registry
@@ -120,11 +120,19 @@ def _defense(spec: ComponentSpec, registry: Registry, more: int) -> Defense:
     defense = registry.create("defenses", spec.kind, spec.params)
     if more and _is_drawn(spec, registry):
         defense = registry.create("defenses", spec.kind, {**spec.params, "seed": defense.params.seed + more})
+    if isinstance(defense, TrainingDefense):
+        raise ModelError(
+            f"defence {spec.kind!r} is a way to train: it does not stand before a trained model",
+            where="defenses",
+            found=type(defense).__name__,
+            expected="a defence that stands between image and model",
+            hint="put it into `recipe.defenses` of a training spec, `charpy train SPEC`, and open the weights instead",
+        )
     if not isinstance(defense, Defense):
         raise ModelError(
             f"defence {spec.kind!r} does not wrap a model",
             where="defenses",
-            found=f"a {'detector' if isinstance(defense, Detector) else 'way to train'}: {type(defense).__name__}",
+            found=f"a {'detector' if isinstance(defense, Detector) else 'component'}: {type(defense).__name__}",
             expected="a defence that stands between image and model",
             hint="`charpy describe defense KIND` says what one is",
         )

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from charpy.pixels import as_images
-from charpy_models.adversarial import pgd
+from charpy.training import pgd
 
 
 def count_correct(module: nn.Module, images: torch.Tensor, labels: torch.Tensor, *, batch_size: int = 256) -> int:

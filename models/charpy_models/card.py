@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from charpy.specs import Spec
+from charpy.specs import ComponentSpec, Spec
 from charpy_models.recipes import Precision, Recipe
 
 
@@ -31,7 +31,7 @@ class ValidationCard(Spec):
 
     samples: int = Field(ge=1, description="held out, drawn by the seed")
     epoch: int = Field(ge=1, description="whose weights these are: the one that got most of them right")
-    correct: int = Field(ge=0, description="of these; of an adversarial training, also under PGD at its radius")
+    correct: int = Field(ge=0, description="of these; of a training for an Linf radius, also under PGD there")
 
 
 class RobustAccuracy(Spec):
@@ -48,6 +48,12 @@ class RobustAccuracy(Spec):
     value: float = Field(ge=0, le=1, description="correct / samples")
 
 
+class DefenseCard(ComponentSpec):
+    """One way to train, with every parameter as it was."""
+
+    package: str = Field(description="that it comes from, with its version")
+
+
 class Card(Spec):
     """Everything that a reader of a weight file must know."""
 
@@ -61,10 +67,11 @@ class Card(Spec):
     parameters: int = Field(ge=1, description="trained numbers")
     accuracy: Accuracy
     validation: ValidationCard | None = Field(default=None, description="if the best epoch's weights were kept")
-    robust_accuracy: RobustAccuracy | None = Field(default=None, description="of adversarially trained networks")
+    robust_accuracy: RobustAccuracy | None = Field(default=None, description="of networks trained for an Linf radius")
     train: SplitCard
     test: SplitCard
     recipe: Recipe
+    defenses: tuple[DefenseCard, ...] = Field(default=(), description="those of the recipe, in order")
     seed: int
     threads: int = Field(ge=1, description="other thread counts add up in another order and give other weights")
     device: str = Field(default="cpu", description="what it was trained on; only the CPU gives the same bytes again")

@@ -25,6 +25,10 @@ ZOO: Components = {
     "cifar10-wideresnet": "charpy_models.zoo:Cifar10WideResNet",
     "cifar10-densenet": "charpy_models.zoo:Cifar10DenseNet",
     "cifar10-capsnet": "charpy_models.zoo:Cifar10CapsNet",
+    "mnist-lenet-at": "charpy_models.zoo:MnistLeNetAT",
+    "mnist-lenet-distilled": "charpy_models.zoo:MnistLeNetDistilled",
+    "cifar10-resnet-at": "charpy_models.zoo:Cifar10ResNetAT",
+    "cifar10-resnet-tvm": "charpy_models.zoo:Cifar10ResNetTVM",
     "mnist-robust": "charpy_models.zoo:MnistRobust",
     "cifar10-resnet8-robust": "charpy_models.zoo:Cifar10ResNet8Robust",
 }

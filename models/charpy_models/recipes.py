@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from charpy.errors import CharpyError, SpecError, unknown_name
-from charpy.specs import Spec
-from charpy.threat import Number
+from charpy.specs import ComponentSpec, Spec
 from charpy_plugins.wrappers.references import load_reference
 
 if TYPE_CHECKING:
@@ -34,25 +33,6 @@ class Augmentation(Spec):
     shift: int = Field(default=0, ge=0, description="move by up to this many pixels each way; black comes in")
 
 
-class AdversarialTraining(Spec):
-    """Every training image is replaced by an adversarial one in the Linf ball around it, found by PGD.
-
-    Sources: Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks", equation 2.1 (random
-    start, sign steps); with one step longer than the radius, Wong, Rice, Kolter 2020, "Fast is better than free".
-    """
-
-    radius: Number = Field(gt=0, le=1, description="Linf, in image values; a fraction such as 8/255 may be written")
-    steps: int = Field(ge=1, description="gradient steps of PGD for one batch")
-    step_size: Number = Field(gt=0, le=1, description="Linf length of one step at the full radius, in image values")
-    ramp: float = Field(
-        default=0,
-        ge=0,
-        lt=1,
-        description="share of the training in which radius and step size grow evenly from 0: keeps the network from"
-        " settling on one class for all images",
-    )
-
-
 class Recipe(Spec):
     """One network trained on the `train` split of one dataset with AdamW.
 
@@ -71,7 +51,11 @@ class Recipe(Spec):
     warm_up: float = Field(default=0.25, gt=0, lt=1, description="share of the steps before the peak")
     weight_decay: float = Field(default=0.01, ge=0, description="AdamW's, decoupled from the gradient")
     augmentation: Augmentation = Augmentation()
-    adversarial: AdversarialTraining | None = Field(default=None, description="trains on adversarial images instead")
+    defenses: tuple[ComponentSpec, ...] = Field(
+        default=(),
+        description="ways to train, in order: kind and params; of a defence that changes the image, such as tvm, its"
+        " changed images are trained on",
+    )
 
     def build(self) -> nn.Module:
         """The network with fresh weights, drawn from torch's global generator.
@@ -113,7 +97,9 @@ COLOUR: Mapping[str, Any] = {"in_channels": 3, "mean": [0.4914, 0.4822, 0.4465],
 """Keywords of an architecture for CIFAR-10."""
 
 
-def _mnist(network: str, *, epochs: int, learning_rate: float, **params: Any) -> Recipe:
+def _mnist(
+    network: str, *, epochs: int, learning_rate: float, defenses: tuple[ComponentSpec, ...] = (), **params: Any
+) -> Recipe:
     """A compact `network` for MNIST: a few minutes on one core."""
     return Recipe(
         architecture=f"{ARCHITECTURES}.{network}",
@@ -123,10 +109,13 @@ def _mnist(network: str, *, epochs: int, learning_rate: float, **params: Any) ->
         batch_size=128,
         learning_rate=learning_rate,
         augmentation=Augmentation(shift=2),
+        defenses=defenses,
     )
 
 
-def _cifar10(network: str, *, epochs: int, learning_rate: float, **params: Any) -> Recipe:
+def _cifar10(
+    network: str, *, epochs: int, learning_rate: float, defenses: tuple[ComponentSpec, ...] = (), **params: Any
+) -> Recipe:
     """A compact `network` for CIFAR-10: ten to twenty-five minutes on one core."""
     return Recipe(
         architecture=f"{ARCHITECTURES}.{network}",
@@ -137,7 +126,13 @@ def _cifar10(network: str, *, epochs: int, learning_rate: float, **params: Any) 
         learning_rate=learning_rate,
         weight_decay=0.05,
         augmentation=Augmentation(flip=True, shift=4),
+        defenses=defenses,
     )
+
+
+def _pgd(radius: float, **params: Any) -> ComponentSpec:
+    """Learning from the images of a PGD in the Linf ball of `radius`."""
+    return ComponentSpec(kind="adversarial_training", params={"method": "fast", "radius": radius, **params})
 
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
@@ -175,7 +170,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             epochs=10,
             batch_size=128,
             learning_rate=3e-3,
-            adversarial=AdversarialTraining(radius=0.3, steps=7, step_size=0.1, ramp=0.4),
+            defenses=(_pgd(0.3, steps=7, step_size=0.1, ramp=0.4),),
         ),
         "cifar10-resnet8-robust": Recipe(
             architecture="charpy_models.architectures.resnet:ResNet",
@@ -185,7 +180,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             batch_size=128,
             learning_rate=1e-2,
             augmentation=Augmentation(flip=True, shift=4),
-            adversarial=AdversarialTraining(radius=8 / 255, steps=1, step_size=10 / 255, ramp=0.25),
+            defenses=(_pgd(8 / 255, steps=1, step_size=10 / 255, ramp=0.25),),
         ),
         "mnist-allconv": _mnist("all_conv:AllConv", epochs=5, learning_rate=5e-3, widths=[16, 32], dropout=[0.0, 0.0]),
         "mnist-nin": _mnist(
@@ -196,6 +191,18 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "mnist-densenet": _mnist("densenet:DenseNet", epochs=3, learning_rate=2e-2, growth=6, layers=[2, 2, 2]),
         "mnist-capsnet": _mnist("capsnet:CapsNet", epochs=5, learning_rate=5e-3, width=24, kinds=4),
         "mnist-c4": _mnist("c4:C4", epochs=4, learning_rate=2e-3),
+        "mnist-lenet-at": _mnist(
+            "lenet:LeNet",
+            epochs=5,
+            learning_rate=5e-3,
+            defenses=(_pgd(0.2, steps=5, step_size=0.06, ramp=0.4),),
+        ),
+        "mnist-lenet-distilled": _mnist(
+            "lenet:LeNet",
+            epochs=12,
+            learning_rate=5e-3,
+            defenses=(ComponentSpec(kind="distillation", params={"temperature": 20}),),
+        ),
         "cifar10-lenet": _cifar10(
             "lenet:LeNet", epochs=20, learning_rate=3e-3, image_size=32, padding=0, widths=[32, 64]
         ),
@@ -206,6 +213,20 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             "nin:NIN", epochs=12, learning_rate=4e-3, widths=[[48, 32, 24], [48, 48, 48], [48, 48]], dropout=0.0
         ),
         "cifar10-resnet": _cifar10("resnet:ResNet", epochs=10, learning_rate=1e-2, blocks=2),
+        "cifar10-resnet-at": _cifar10(
+            "resnet:ResNet",
+            epochs=4,
+            learning_rate=1e-2,
+            blocks=2,
+            defenses=(_pgd(8 / 255, steps=2, step_size=5 / 255, ramp=0.25),),
+        ),
+        "cifar10-resnet-tvm": _cifar10(
+            "resnet:ResNet",
+            epochs=6,
+            learning_rate=1e-2,
+            blocks=2,
+            defenses=(ComponentSpec(kind="tvm", params={"steps": 30}),),
+        ),
         "cifar10-wideresnet": _cifar10(
             "wide_resnet:WideResNet", epochs=10, learning_rate=1e-2, depth=10, widen=3, base=8
         ),

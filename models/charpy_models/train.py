@@ -23,11 +23,13 @@ from torch import nn
 
 from charpy.errors import CharpyError, SpecError
 from charpy.lock import only_writer
+from charpy.plugins import registry
 from charpy.threads import threads as thread_count
 from charpy_models.accuracy import count_correct, count_robust
-from charpy_models.card import Accuracy, Card, RobustAccuracy, ValidationCard
+from charpy_models.card import Accuracy, Card, DefenseCard, RobustAccuracy, ValidationCard
 from charpy_models.checkpoint import Checkpoint, write_whole
 from charpy_models.data import Split, hold_out, read_reference, read_split
+from charpy_models.defenses import defenses_of, robust_at
 from charpy_models.progress import progress
 from charpy_models.recipes import Precision, Recipe, recipe_for
 from charpy_models.spec import TrainSpec
@@ -82,6 +84,8 @@ def train(spec: TrainSpec, command: str) -> Card:
 def describe(card: Card) -> str:
     """What was measured, a line each."""
     lines = [f"{card.accuracy.value:.2%} of {card.accuracy.samples} test images, {card.parameters} parameters"]
+    if card.defenses:
+        lines.append(f"trained with {', '.join(defense.kind for defense in card.defenses)}")
     if (robust := card.robust_accuracy) is not None:
         attack = f"PGD-{robust.steps}, Linf {robust.radius:.4g}"
         lines.append(f"{robust.value:.2%} of the first {robust.samples} under {attack}")
@@ -107,7 +111,7 @@ def main(
         kind: A kind of the zoo, such as digits-cnn.
         data_dir: Folder with the data sets; $CHARPY_DATA if not given.
         out: Folder for the two files.
-        seed: Of the first weights, the order of the images, the augmentation and the attack's random starts.
+        seed: Of the first weights, the order of the images, the augmentation and what the defences draw.
         epochs: Instead of the recipe's.
         threads: Of torch; another number gives other weights.
     """
@@ -140,7 +144,8 @@ def _split(spec: TrainSpec, split: str, data_dir: str | None) -> Split:
 
 
 def _check(recipe: Recipe, data: Split) -> None:
-    """Refuse a network that does not take the images, or has too few scores, before anything is trained."""
+    """Refuse defences or a network that nothing can be trained with, before anything is."""
+    defenses_of(recipe)
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         network = recipe.build().eval()
         try:
@@ -168,6 +173,7 @@ def _identity(spec: TrainSpec, data: Split, device: torch.device, precision: Pre
     recipe = {f"recipe.{key}": json.dumps(value) for key, value in spec.recipe.model_dump(mode="json").items()}
     return {
         **recipe,
+        **{f"defense.{card.kind}": card.package for card in _defense_cards(spec.recipe)},
         "data": data.card.fingerprint,
         "seed": spec.seed,
         "validation": spec.validation,
@@ -202,6 +208,7 @@ def _card(
         train=whole.card,
         test=test.card,
         recipe=spec.recipe,
+        defenses=_defense_cards(spec.recipe),
         seed=spec.seed,
         threads=torch.get_num_threads(),
         command=command,
@@ -209,10 +216,19 @@ def _card(
     )
 
 
+def _defense_cards(recipe: Recipe) -> tuple[DefenseCard, ...]:
+    cards = []
+    for spec, defense in zip(recipe.defenses, defenses_of(recipe), strict=True):
+        entry = registry().find("defenses", spec.kind)
+        params = defense.params.model_dump(mode="json")
+        cards.append(DefenseCard(kind=spec.kind, params=params, package=f"{entry.package} {entry.version}".rstrip()))
+    return tuple(cards)
+
+
 def _robust_accuracy(recipe: Recipe, module: nn.Module, test: Split, seed: int) -> RobustAccuracy | None:
-    if recipe.adversarial is None:
+    radius, samples = robust_at(defenses_of(recipe)), min(PGD_SAMPLES, len(test.labels))
+    if radius is None:
         return None
-    radius, samples = recipe.adversarial.radius, min(PGD_SAMPLES, len(test.labels))
     correct = count_robust(
         module, test.images[:samples], test.labels[:samples], radius=radius, steps=PGD_STEPS, seed=seed
     )

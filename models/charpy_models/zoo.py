@@ -137,6 +137,18 @@ class MnistC4(MnistModel):
     kind = "mnist-c4"
 
 
+class MnistLeNetAT(MnistModel):
+    """LeNet-5 for MNIST, adversarially trained against Linf 0.2: 61,706 parameters."""
+
+    kind = "mnist-lenet-at"
+
+
+class MnistLeNetDistilled(MnistModel):
+    """LeNet-5 for MNIST, distilled from another one at temperature 20: 61,706 parameters."""
+
+    kind = "mnist-lenet-distilled"
+
+
 class MnistRobust(MnistModel):
     """A wider LeNet-5 for MNIST, adversarially trained against Linf 0.3: 120,382 parameters."""
 
@@ -171,6 +183,18 @@ class Cifar10ResNet(Cifar10Model):
     """A residual network of 14 layers for CIFAR-10: 175,258 parameters."""
 
     kind = "cifar10-resnet"
+
+
+class Cifar10ResNetAT(Cifar10Model):
+    """A residual network of 14 layers for CIFAR-10, adversarially trained against Linf 8/255: 175,258 parameters."""
+
+    kind = "cifar10-resnet-at"
+
+
+class Cifar10ResNetTVM(Cifar10Model):
+    """A residual network of 14 layers for CIFAR-10 behind total variance minimisation: 175,258 parameters."""
+
+    kind = "cifar10-resnet-tvm"
 
 
 class Cifar10WideResNet(Cifar10Model):

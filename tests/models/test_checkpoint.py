@@ -14,8 +14,9 @@ import torch
 
 from charpy.cli.app import run_program
 from charpy.errors import IdentityError, RunFileError
+from charpy.specs import ComponentSpec
 from charpy_models.checkpoint import Checkpoint, write_whole
-from charpy_models.recipes import AdversarialTraining, Augmentation, Precision, Recipe
+from charpy_models.recipes import Augmentation, Precision, Recipe
 from charpy_models.training import Images, Progress, fit
 
 NETWORKS = "charpy_models.architectures"
@@ -29,12 +30,21 @@ BASE = Recipe(
     learning_rate=0.01,
     augmentation=Augmentation(flip=True, shift=1),
 )
-MADRY = AdversarialTraining(radius=0.1, steps=2, step_size=0.075, ramp=0.5)
+
+
+def trained_with(kind: str, **params: object) -> dict[str, tuple[ComponentSpec, ...]]:
+    return {"defenses": (ComponentSpec(kind=kind, params=params),)}
+
+
 KINDS = {
     "augmented": {},
     "cosine": {"schedule": "cosine"},
     "constant": {"schedule": "constant"},
-    "adversarial": {"adversarial": MADRY},
+    "fast": trained_with("adversarial_training", method="fast", radius=0.1, steps=2, step_size=0.075, ramp=0.5),
+    "replace": trained_with("adversarial_training", radius=0.1, attack={"kind": "pgd", "params": {"steps": 2}}),
+    "free": trained_with("adversarial_training", method="free", radius=0.1, replays=3),
+    "trades": trained_with("trades", radius=0.1, steps=2),
+    "tvm": trained_with("tvm", steps=5),
     "batch norm": {
         "architecture": f"{NETWORKS}.resnet:ResNet",
         "architecture_params": {**GREY, "blocks": 1, "widths": [3, 4]},
@@ -84,6 +94,19 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path, data, change, p
     told: list[Progress] = []
     resumed = fit(recipe, *data, **options, checkpoint=checkpoint, listen=told.append)
     assert {now.epoch for now in told} == {3}  # nothing is trained twice
+    assert same(undisturbed.module, resumed.module)
+    assert undisturbed[1:] == resumed[1:]
+
+
+@pytest.mark.parametrize("epoch", [2, 4, 5])  # teacher, the student's first epoch, its second
+def test_a_resumed_distillation_ends_with_the_same_weights(tmp_path, data, epoch):
+    recipe = BASE.model_copy(update=trained_with("distillation", temperature=10))
+    options = {"seed": 5, "held_out": data}
+    undisturbed = fit(recipe, *data, **options)
+    checkpoint = Checkpoint(tmp_path / "it", {"seed": 5})
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, *data, **options, checkpoint=checkpoint, listen=StopAt(epoch))
+    resumed = fit(recipe, *data, **options, checkpoint=checkpoint)
     assert same(undisturbed.module, resumed.module)
     assert undisturbed[1:] == resumed[1:]
 

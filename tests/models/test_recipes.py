@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from charpy.errors import CharpyError, UnknownNameError
-from charpy_models.recipes import RECIPES, AdversarialTraining, recipe_for
+from charpy_models.recipes import RECIPES, recipe_for
+from charpy_plugins.defenses.adversarial_training import AdversarialTraining
 
 
 def test_recipes_are_found_by_name():
@@ -34,14 +35,14 @@ def test_a_network_that_cannot_be_built_is_refused_by_name(architecture, params,
 
 @pytest.mark.parametrize(
     "nonsense",
-    [{"radius": 0}, {"radius": 8}, {"radius": "8/0"}, {"steps": 0}, {"step_size": 0}, {"ramp": 1}, {"ramp": -0.1}],
+    [{"radius": -1}, {"radius": "8/0"}, {"steps": 0}, {"step_size": 0}, {"ramp": 1}, {"ramp": -0.1}],
     ids=str,
 )
 def test_adversarial_training_refuses_nonsense(nonsense):
     with pytest.raises(ValidationError, match=next(iter(nonsense))):
-        AdversarialTraining(**{"radius": 0.1, "steps": 1, "step_size": 0.1, **nonsense})
+        AdversarialTraining.Params(**{"radius": 0.1, "steps": 1, "step_size": 0.1, **nonsense})
 
 
 def test_a_radius_may_be_written_as_a_fraction():
-    written = AdversarialTraining(radius="8/255", steps=1, step_size="10/255")
+    written = AdversarialTraining.Params(radius="8/255", steps=1, step_size="10/255")
     assert (written.radius, written.step_size) == (8 / 255, 10 / 255)

@@ -8,9 +8,10 @@ import json
 import pytest
 from cyclopts import ValidationError
 
+from charpy.specs import ComponentSpec
 from charpy_models.accuracy import count_robust
 from charpy_models.architectures.digits_cnn import DigitsCNN
-from charpy_models.recipes import AdversarialTraining, recipe_for
+from charpy_models.recipes import recipe_for
 from charpy_models.train import app, main
 from charpy_models.training import Trained
 from charpy_models.zoo import read_weights
@@ -57,17 +58,22 @@ def test_a_robust_accuracy_is_measured_after_adversarial_training_only(tmp_path,
     assert read_weights("digits-cnn", tmp_path / "plain")[0].robust_accuracy is None
     assert "PGD" not in capsys.readouterr().out
 
-    training = AdversarialTraining(radius=0.05, steps=1, step_size=0.06)
-    robust_recipe = recipe_for("digits-cnn").model_copy(update={"adversarial": training})
+    training = ComponentSpec(kind="adversarial_training", params={"method": "fast", "radius": 0.05, "step_size": 0.06})
+    robust_recipe = recipe_for("digits-cnn").model_copy(update={"defenses": (training,)})
     monkeypatch.setattr("charpy_models.train.recipe_for", lambda _: robust_recipe)
     monkeypatch.setattr("charpy_models.train.PGD_SAMPLES", 300)
     main("digits-cnn", out=tmp_path, epochs=3, seed=2, threads=1)
     card, state = read_weights("digits-cnn", tmp_path)
-    assert card.recipe.adversarial == training
+    assert card.recipe.defenses == (training,)
+    (named,) = card.defenses
+    assert (named.kind, named.params) == ("adversarial_training", {**named.params, **training.params, "steps": 1})
+    assert named.package.startswith("charpy ")
     found = card.robust_accuracy
     assert (found.attack, found.norm, found.radius, found.steps, found.samples) == ("pgd", "linf", 0.05, 20, 300)
     assert found.value == found.correct / 300 < card.accuracy.value
-    assert f"{found.value:.2%} of the first 300 under PGD-20, Linf 0.05" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"{found.value:.2%} of the first 300 under PGD-20, Linf 0.05" in told
+    assert "trained with adversarial_training" in told
 
     module = DigitsCNN().eval()
     module.load_state_dict(state)

@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from charpy.errors import ModelError
+from charpy.specs import ComponentSpec
+from charpy.training import pgd
 from charpy_models.accuracy import count_correct, count_robust
-from charpy_models.adversarial import pgd
-from charpy_models.recipes import AdversarialTraining, Augmentation, Precision, Recipe
+from charpy_models.recipes import Augmentation, Precision, Recipe
 from charpy_models.training import Images, Progress
 from charpy_models.training import fit as trained_by
+from charpy_plugins.defenses.adversarial_training import AdversarialTraining
 
 TINY = Recipe(
     architecture="charpy_models.architectures.digits_cnn:DigitsCNN",
@@ -21,7 +23,7 @@ TINY = Recipe(
     learning_rate=0.01,
 )
 
-MADRY = AdversarialTraining(radius=0.1, steps=2, step_size=0.075)
+MADRY = {"method": "fast", "radius": 0.1, "steps": 2, "step_size": 0.075}
 
 
 class Brightness(torch.nn.Module):
@@ -84,7 +86,7 @@ def test_the_seed_decides(dark_and_bright):
         {"augmentation": Augmentation(flip=True)},
         {"augmentation": Augmentation(shift=1)},
         {"architecture_params": {"num_classes": 2, "widths": (3, 4), "hidden": 5, "mean": (0.5,)}},
-        {"adversarial": MADRY},
+        {"defenses": (ComponentSpec(kind="adversarial_training", params=MADRY),)},
     ],
     ids=lambda change: ",".join(change),
 )
@@ -167,7 +169,8 @@ def test_count_correct(batch_size):
 
 
 def adversarially(**changes) -> Recipe:
-    return TINY.model_copy(update={"adversarial": MADRY.model_copy(update=changes)})
+    defense = ComponentSpec(kind="adversarial_training", params={**MADRY, **changes})
+    return TINY.model_copy(update={"defenses": (defense,)})
 
 
 @pytest.mark.parametrize("change", [{"radius": 0.2}, {"steps": 3}, {"step_size": 0.05}, {"ramp": 0.5}], ids=str)
@@ -188,15 +191,15 @@ def test_the_radius_ramps_up_evenly(dark_and_bright, monkeypatch):
     seen = []
 
     def spy(module, images, labels, **rest):
-        seen.append((rest["radius"], rest["step_size"], rest["steps"], module.training))
+        seen.append((rest["radius"], rest["step_size"], rest["steps"]))
         return images
 
-    monkeypatch.setattr("charpy_models.adversarial.pgd", spy)
+    monkeypatch.setattr("charpy_plugins.defenses.adversarial_training.pgd", spy)
     fit(adversarially(ramp=0.5), *dark_and_bright, seed=3)  # two epochs of six batches
     shares = [0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1, 1, 1, 1, 1]
     assert [radius for radius, *_ in seen] == pytest.approx([0.1 * share for share in shares])
     assert [step for _, step, *_ in seen] == pytest.approx([0.075 * share for share in shares])
-    assert {(steps, training) for *_, steps, training in seen} == {(2, False)}
+    assert {steps for *_, steps in seen} == {2}
 
 
 def test_the_attack_moves_neither_batch_normalisation_nor_gradients(dark_and_bright):

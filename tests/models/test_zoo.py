@@ -17,6 +17,7 @@ from charpy.errors import ModelError
 from charpy.interfaces.model import Output
 from charpy.threat import Access
 from charpy_models import plugin
+from charpy_models.defenses import defenses_of, robust_at
 from charpy_models.recipes import RECIPES
 from charpy_models.zoo import Cifar10ResNet8Robust, DigitsCNN, MnistRobust, ZooModel, read_weights, weights_folder
 from charpy_plugins.datasets.cifar10 import Cifar10
@@ -40,6 +41,7 @@ LEAST = {
     **{"mnist-lenet": 0.99, "mnist-c4": 0.985, "mnist-robust": 0.97},
     **{f"cifar10-{name}": 0.74 for name in ("cnn", "allconv", "nin", "resnet", "wideresnet", "densenet")},
     **{"cifar10-lenet": 0.7, "cifar10-capsnet": 0.6, "cifar10-resnet8-robust": 0.6},
+    **{"mnist-lenet-at": 0.95, "mnist-lenet-distilled": 0.98, "cifar10-resnet-at": 0.4, "cifar10-resnet-tvm": 0.4},
 }
 """Accuracy that is worth shipping."""
 
@@ -146,12 +148,16 @@ def test_accuracies_worth_shipping(zoo):
 @pytest.mark.parametrize(("zoo", "radius", "least"), [(MnistRobust, 0.3, 0.9), (Cifar10ResNet8Robust, 8 / 255, 0.3)])
 def test_robust_accuracies_worth_shipping(zoo, radius, least):
     card = zoo().card
-    assert card.recipe.adversarial.radius == card.robust_accuracy.radius == radius
+    assert card.defenses[0].params["radius"] == card.robust_accuracy.radius == radius
     assert card.robust_accuracy.value == card.robust_accuracy.correct / card.robust_accuracy.samples >= least
 
 
-def test_only_adversarially_trained_models_have_a_robust_accuracy():
-    assert {zoo for zoo in ZOO if zoo().card.robust_accuracy is not None} == set(ROBUST)
+@pytest.mark.parametrize("zoo", ZOO)
+def test_a_card_names_the_defences_and_a_robust_accuracy_where_one_trains_for_it(zoo):
+    card = zoo().card
+    assert [defense.kind for defense in card.defenses] == [spec.kind for spec in card.recipe.defenses]
+    assert (card.robust_accuracy is not None) == (robust_at(defenses_of(card.recipe)) is not None)
+    assert (card.robust_accuracy is not None) or zoo not in ROBUST
 
 
 def test_the_weights_are_small():
