@@ -12,7 +12,6 @@ from charpy_models.accuracy import count_correct, count_robust
 from charpy_models.recipes import Augmentation, Precision, Recipe
 from charpy_models.training import Images, Progress
 from charpy_models.training import fit as trained_by
-from charpy_plugins.defenses.adversarial_training import AdversarialTraining
 
 TINY = Recipe(
     architecture="charpy_models.architectures.digits_cnn:DigitsCNN",

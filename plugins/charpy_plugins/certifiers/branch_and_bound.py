@@ -13,7 +13,6 @@ from charpy.bounds.splitting import Splitting
 from charpy.interfaces.component import param
 from charpy.threat import Norm, ThreatModel
 
-
 HOPELESS = 1.0
 """A sample whose relaxation misses by more than so many times the margin that the image itself has is left alone."""
 
