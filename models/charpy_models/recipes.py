@@ -195,7 +195,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             "lenet:LeNet",
             epochs=5,
             learning_rate=5e-3,
-            defenses=(_pgd(0.2, steps=5, step_size=0.06, ramp=0.4),),
+            defenses=(_pgd(0.2, steps=3, step_size=0.1, ramp=0.4),),
         ),
         "mnist-lenet-distilled": _mnist(
             "lenet:LeNet",
