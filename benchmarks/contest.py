@@ -22,9 +22,9 @@ from charpy.interfaces.attack import Attack, Step
 from charpy.interfaces.model import Model, Output
 from charpy.judge import Judge
 from charpy.pixels import distances
+from charpy.planned import PlannedAttack
 from charpy.plugins import registry
 from charpy.records import UnitKey
-from charpy.subjects import PlannedAttack
 from charpy.threat import Access, Grid, Norm, ThreatModel
 from charpy.unit import Bench, Shard, compute_unit
 

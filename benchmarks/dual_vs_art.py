@@ -29,10 +29,10 @@ from charpy.environment import environment
 from charpy.interfaces.attack import Attack
 from charpy.interfaces.model import Model, Output
 from charpy.judge import Judge
+from charpy.planned import PlannedAttack
 from charpy.plugins import registry
 from charpy.records import UnitKey, UnitRecord
 from charpy.search import cma_es, differential_evolution
-from charpy.subjects import PlannedAttack
 from charpy.threat import Access, Norm, ThreatModel
 from charpy.unit import Bench, Shard, compute_unit
 

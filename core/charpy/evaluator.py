@@ -18,6 +18,7 @@ from charpy.interfaces.dataset import Dataset
 from charpy.interfaces.model import Model
 from charpy.judge import Judge
 from charpy.lock import only_writer
+from charpy.planned import PlannedAttack, attacks_of, certifiers_of, metrics_of
 from charpy.plugins import Registry
 from charpy.plugins import registry as installed
 from charpy.preflight import Preflight, preflight
@@ -26,18 +27,7 @@ from charpy.records import SampleRow
 from charpy.redraws import DRAWS, redrawn_rows
 from charpy.runfile import RunFile
 from charpy.specs import Attackers, RunSpec
-from charpy.subjects import (
-    PlannedAttack,
-    Subject,
-    attacks_of,
-    certifiers_of,
-    chosen_samples,
-    components_of,
-    identity_of,
-    metrics_of,
-    open_dataset,
-    subject_of,
-)
+from charpy.subjects import Subject, chosen_samples, components_of, identity_of, open_dataset, subject_of
 from charpy.threat import Access, Goal, ThreatModel
 from charpy.unit import Bench
 from charpy.walk import Progress, Site, Walk, plan

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from charpy import checks
+from charpy.planned import PlannedProof
 from charpy.records import ProofKey, ProofRecord
-from charpy.subjects import PlannedProof
 from charpy.threat import FIRST_LEVEL, Norm, ThreatModel
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from charpy.ledger import Candidates
 from charpy.oracle import Oracle
 from charpy.outcome import Outcome
 from charpy.pixels import as_images, pack
+from charpy.planned import PlannedAttack
 from charpy.planted import Drill, drill
 from charpy.random import Random, sample_keys
 from charpy.records import ResultRow, UnitKey, UnitRecord, WitnessRow
-from charpy.subjects import PlannedAttack
 from charpy.threads import threads
 from charpy.threat import Goal, ThreatModel
 

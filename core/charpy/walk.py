@@ -16,11 +16,11 @@ from charpy.interfaces.executor import Executor
 from charpy.levels import LevelSearch
 from charpy.outcome import Outcome
 from charpy.pixels import as_images
+from charpy.planned import PlannedAttack
 from charpy.plugins import Registry
 from charpy.records import UnitKey, UnitRecord
 from charpy.runfile import RunFile
 from charpy.specs import RunSpec, ThreatSpec
-from charpy.subjects import PlannedAttack
 from charpy.threat import DEFAULT_LEVELS, DUAL, FIRST_LEVEL, Access, Norm, ThreatModel
 from charpy.unit import Bench, Shard, compute_unit, drill_attack
 
