@@ -138,15 +138,18 @@ class Conv(Affine):
         padded = functional.pad(self.weight, (0, taps[1] * across - wide, 0, taps[0] * down - high))
         kernel = padded.view(*padded.shape[:2], taps[0], down, taps[1], across).permute(1, 3, 5, 0, 2, 4)
         kernel = kernel.flatten(0, 2).flip(2, 3)  # (channels and places, rows' channels, tap, tap)
-        lead = [min(pad // step, tap - 1) for pad, step, tap in zip(self.padding, self.stride, taps, strict=True)]
-        maps = functional.conv2d(rows, kernel, None, 1, (taps[0] - 1 - lead[0], taps[1] - 1 - lead[1]))
+        # Place p of the result is place (p + pad) % step of block (p + pad) // step: from the first to the last block.
+        firsts = [pad // step for pad, step in zip(self.padding, self.stride, strict=True)]
+        lasts = [(n - 1 + pad) // step for n, pad, step in zip(self.size, self.padding, self.stride, strict=True)]
+        (top, left), (below, right) = (
+            [tap - 1 - first for tap, first in zip(taps, firsts, strict=True)],
+            [last - count + 1 for last, count in zip(lasts, rows.shape[2:], strict=True)],
+        )
+        maps = functional.conv2d(functional.pad(rows, (left, right, top, below)), kernel)
         places = maps.view(len(rows), self.weight.shape[1], down, across, *maps.shape[2:]).permute(0, 1, 4, 2, 5, 3)
         whole = places.reshape(len(rows), self.weight.shape[1], maps.shape[2] * down, maps.shape[3] * across)
-        top, left = (pad - first * step for pad, first, step in zip(self.padding, lead, self.stride, strict=True))
-        below, right = (
-            size + start - now for size, start, now in zip(self.size, (top, left), whole.shape[2:], strict=True)
-        )
-        return functional.pad(whole, (-left, right, -top, below))
+        y, x = (pad - first * step for pad, first, step in zip(self.padding, firsts, self.stride, strict=True))
+        return whole[:, :, y : y + self.size[0], x : x + self.size[1]]
 
 
 @dataclass

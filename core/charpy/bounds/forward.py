@@ -26,26 +26,29 @@ def forward_bounds(graph: Graph, region: Narrow) -> tuple[torch.Tensor, torch.Te
 
 def forward_functions(graph: Graph, region: Narrow) -> tuple[Functions, Functions | None]:
     """The mean of the linear functions below and above each answer, and half their distance (None: 0)."""
-    means: list[Functions] = []
-    halves: list[Functions | None] = []
-    for node in graph.nodes:
+    means: dict[int, Functions] = {}
+    halves: dict[int, Functions | None] = {}
+    last_use = {source: place for place, node in enumerate(graph.nodes) for source in node.inputs}
+    for place, node in enumerate(graph.nodes):
         if node.op is None:
             mean, half = _input(region), None
         elif isinstance(node.op, Activation):
             mean, half = _activate(node.op, region, means[node.inputs[0]], halves[node.inputs[0]])
         else:
-            inputs = [means[place] for place in node.inputs]
+            inputs = [means[source] for source in node.inputs]
             mean = _each(node.op.linear, inputs)
             if node.op.constant is not None:
                 mean[:, 0] += node.op.constant
-            widths = [halves[place] for place in node.inputs]
+            widths = [halves[source] for source in node.inputs]
             half = None
             if any(width is not None for width in widths):
                 known = [torch.zeros_like(m) if w is None else w for m, w in zip(inputs, widths, strict=True)]
                 half = _each(node.op.spread, known)
-        means.append(mean)
-        halves.append(half)
-    return means[-1], halves[-1]
+        means[place], halves[place] = mean, half
+        for source in set(node.inputs):
+            if last_use[source] == place:  # wide networks would not fit otherwise
+                del means[source], halves[source]
+    return mean, half
 
 
 def _each(operator: Callable[..., torch.Tensor], inputs: Sequence[torch.Tensor]) -> torch.Tensor:

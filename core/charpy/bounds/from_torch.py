@@ -84,7 +84,10 @@ class _Reader:
                 found=str(node.target),
                 hint="it would be added in core/charpy/bounds/from_torch.py",
             )
-        made = maker(node, *args, **named)
+        try:
+            made = maker(node, *args, **named)
+        except TypeError:  # an overload with other arguments
+            made = NotImplemented
         if made is NotImplemented:
             raise UnsupportedError(
                 f"no bounds for this use of the operator {name}", where=self.where, found=str(node)[:200]
@@ -185,6 +188,10 @@ class _Reader:
         kernel = tuple(have // want for have, want in zip(shape, wanted, strict=True))
         return self.builder.average_pool(x, kernel, kernel)
 
+    def _sum(self, node: Any, x: int, dims: Any, keep: bool = False, **_: Any) -> Any:
+        mean, (high, wide) = self._mean(node, x, dims, keep), self.builder.shape(x)[-2:]
+        return mean if mean is NotImplemented else self.builder.scale(mean, torch.tensor(float(high * wide)))
+
     def _mean(self, node: Any, x: int, dims: Any, keep: bool = False, **_: Any) -> Any:
         shape = self.builder.shape(x)
         if sorted(dim % (len(shape) + 1) for dim in dims) != [2, 3] or len(shape) != 3:
@@ -223,12 +230,12 @@ class _Reader:
         return self.builder.scale(x, torch.tensor(-1.0))
 
     def _add(self, node: Any, x: Any, y: Any, alpha: float = 1) -> Any:
-        return self._sum(x, y, 1) if alpha == 1 else NotImplemented
+        return self._plus(x, y, 1) if alpha == 1 else NotImplemented
 
     def _sub(self, node: Any, x: Any, y: Any, alpha: float = 1) -> Any:
-        return self._sum(x, y, -1) if alpha == 1 else NotImplemented
+        return self._plus(x, y, -1) if alpha == 1 else NotImplemented
 
-    def _sum(self, x: Any, y: Any, sign: int) -> int:
+    def _plus(self, x: Any, y: Any, sign: int) -> int:
         if isinstance(x, _Place) and isinstance(y, _Place):
             return self.builder.add(x, y, sign)
         if isinstance(x, _Place):

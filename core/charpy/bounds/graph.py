@@ -147,8 +147,15 @@ class Builder:
         return self._add(Conv(weight, bias, size, steps, pads, gaps, groups), (x,))
 
     def scale(self, x: int, factor: torch.Tensor, shift: torch.Tensor | None = None) -> int:
-        """factor * x + shift; both without a leading dimension, broadcast over the shape of x."""
-        return self._add(Scale(factor, shift), (x,))
+        """factor * x + shift; both without a leading dimension, broadcast over the shape of x.
+
+        Raises:
+            UnsupportedError: one of them is larger than x, which would have to be repeated.
+        """
+        before, place = self.shape(x), self._add(Scale(factor, shift), (x,))
+        if self.shape(place) != before:
+            raise UnsupportedError("arithmetic that repeats a value", found=f"{before} becomes {self.shape(place)}")
+        return place
 
     def add(self, x: int, y: int, sign: int = 1) -> int:
         """x + sign * y, of one shape."""

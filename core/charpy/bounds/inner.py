@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 
 import torch
@@ -19,7 +21,7 @@ MOST = 2**25
 AllLines = dict[int, Lines]
 
 
-def known_bounds(graph: Graph, region: Region, steps: int = 0) -> Known:
+def known_bounds(graph: Graph, region: Region, steps: int = 0, deadline: float = math.inf) -> Known:
     """Bounds of the inputs of every activation: intervals first, then backward for those that are unstable.
 
     Values whose sign the intervals decide keep them: tighter bounds would change nothing behind a ReLU. So do values
@@ -27,6 +29,7 @@ def known_bounds(graph: Graph, region: Region, steps: int = 0) -> Known:
 
     Args:
         steps: of the search for better slopes, for each value; 0 takes the usual ones.
+        deadline: a time of `time.monotonic`; values whose turn comes later keep their intervals.
     """
     known: Known = {}
     lines: AllLines = {}
@@ -46,7 +49,7 @@ def known_bounds(graph: Graph, region: Region, steps: int = 0) -> Known:
         if source not in known:
             wanted = _undecided(op, values[source], len(values) in cut).flatten(1)
             if bool(wanted.any()) and not exact[source]:
-                values[source] = _tighten(graph, source, wanted, values[source], lines, known, region, steps)
+                values[source] = _tighten(graph, source, wanted, values[source], lines, known, region, steps, deadline)
             known[source] = values[source]
         low, high = values[source]
         lines[len(values)] = op.lines(low, high)
@@ -95,6 +98,7 @@ def _tighten(
     known: Known,
     region: Region,
     steps: int,
+    deadline: float,
 ) -> Ends:
     """Better bounds of the values that are `wanted`, bool `(B, size of the node)`.
 
@@ -106,6 +110,8 @@ def _tighten(
     widest = max(size_of(graph.nodes[place].shape) for place in range(node + 1))
     piece = max(1, (MOST >> 3 if steps else MOST) // (widest * len(region)))
     for part in torch.split(places, piece, dim=1):
+        if time.monotonic() > deadline:
+            break
         rows = torch.zeros(*part.shape, size_of(shape), dtype=low.dtype, device=low.device)
         rows = rows.scatter_(2, part[:, :, None], 1.0).view(*part.shape, *shape)
         below, above = (best_lower_bounds(graph, node, sign * rows, known, lines, region, steps) for sign in (1, -1))

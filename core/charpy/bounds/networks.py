@@ -14,7 +14,7 @@ PROBES = 4
 AGREEMENT = 1e-3
 """A graph whose answers differ by more than this share of the largest score is not the model's."""
 
-_graphs: WeakKeyDictionary[Model, Graph | str] = WeakKeyDictionary()
+_graphs: WeakKeyDictionary[Model, Graph] = WeakKeyDictionary()
 
 
 def graph_of(model: Model) -> Graph:
@@ -23,11 +23,13 @@ def graph_of(model: Model) -> Graph:
     Raises:
         UnsupportedError: it shows no network, or one with an operator that is not supported.
     """
-    if model not in _graphs:
-        _graphs[model] = _traced(model)
-    found = _graphs[model]
-    if isinstance(found, str):
+    known = _graphs.get(model)
+    if known is not None:
+        return known
+    found = _traced(model)
+    if isinstance(found, str):  # not kept: some models know their images only after their first answer
         raise UnsupportedError(found)
+    _graphs[model] = found
     return found
 
 

@@ -101,6 +101,8 @@ class Splitting:
         widest = max(size_of(node.shape) for node in self.graph.nodes)
         most = max(2, COEFFICIENTS // widest // 2)
         pile = self._open(self._bounded(self._whole(rows)))
+        if not pile.marks:
+            return not len(pile)
         piles: list[Parts] = []
         while len(pile) or piles:
             if time.monotonic() > deadline:
@@ -115,7 +117,7 @@ class Splitting:
         return True
 
     def _open(self, parts: Parts) -> Parts:
-        return parts.at((parts.bound <= self.slack).nonzero()[:, 0])
+        return parts.at((~(parts.bound > self.slack)).nonzero()[:, 0])  # NaN is no proof
 
     def _whole(self, rows: torch.Tensor) -> Parts:
         """The region itself, nothing decided."""
@@ -197,12 +199,13 @@ class Splitting:
         slopes = {place: slope.clamp(*limits[place]).requires_grad_(True) for place, slope in parts.slopes.items()}
         weights = {place: value.clone().requires_grad_(True) for place, value in parts.weights.items()}
         best = parts.bound
-        optimiser = torch.optim.Adam([*slopes.values(), *weights.values()], lr=RATE, fused=True)
-        for step in range(self.steps + 1):
-            with torch.set_grad_enabled(step < self.steps):
+        free, steps = [*slopes.values(), *weights.values()], self.steps if parts.marks else 0
+        optimiser = torch.optim.Adam(free, lr=RATE, fused=True) if steps else None
+        for step in range(steps + 1):
+            with torch.set_grad_enabled(step < steps):
                 bound = self._lower(parts, lines, slopes, weights)
                 best = torch.maximum(best, bound.detach())
-                if step == self.steps or bool((best > self.slack).all()):
+                if optimiser is None or step == steps or bool((best > self.slack).all()):
                     break
                 optimiser.zero_grad()
                 torch.autograd.backward(-bound.sum())

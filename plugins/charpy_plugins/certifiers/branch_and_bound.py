@@ -39,15 +39,16 @@ class BranchAndBound(NetworkCertifier):
 
     def proves(self, margins: Graph, image: torch.Tensor, threat: ThreatModel, deadline: float) -> bool:
         """The margins that the relaxation of the whole ball proves; then the others, part by part."""
-        own = float(margins(image).min())
-        if own <= self.params.slack:
+        scores = margins(image)
+        own, slack = float(scores.min()), float(self.slack(scores))
+        if not own > slack:
             return False
         region, last = region_of(image, threat), len(margins.nodes) - 1
         rows = torch.eye(margins.num_classes, dtype=image.dtype, device=image.device)
-        known = known_bounds(margins, region, self.params.inner_steps)
+        known = known_bounds(margins, region, self.params.inner_steps, deadline)
         lines = lines_of(margins, known)
         bounds = best_lower_bounds(margins, last, rows[None], known, lines, region, self.params.first_steps)[0]
         if float(bounds.min()) < -HOPELESS * own:
             return False
-        splitting = Splitting(margins, region, known, self.params.slack, self.params.steps)
-        return splitting.proves(rows[bounds <= self.params.slack], deadline)
+        splitting = Splitting(margins, region, known, slack, self.params.steps)
+        return splitting.proves(rows[~(bounds > slack)], deadline)

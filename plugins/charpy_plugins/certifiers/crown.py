@@ -26,8 +26,9 @@ class Crown(NetworkCertifier):
     """Bounds every margin from below over the whole ball; proven where all bounds are above 0.
 
     Three rounds, each only if the one before it left the sample undecided: bounds with the usual slopes and the last
-    layer's slopes optimised; then those of the inner layers, too, in few steps and in more. A round that is begun is
-    ended; none begins after the time is up. A round that has not halved what is missing is the last.
+    layer's slopes optimised; then those of the inner layers, too, in few steps and in more. No round begins after the
+    time is up, and in one that is running the values whose turn would come later keep the bounds that they have. A
+    round that has not halved what is missing is the last.
 
     Source: Zhang et al. 2018, Efficient neural network robustness certification with general activation functions
     (CROWN, NeurIPS); Xu et al. 2021, Fast and complete (alpha-CROWN, ICLR).
@@ -44,15 +45,16 @@ class Crown(NetworkCertifier):
         """Round after round, all samples that are still open at once."""
         deadline = time.monotonic() + self.params.seconds * len(images)
         rows, last = graph.margin_rows(labels).to(images), len(graph.nodes) - 1
-        before = -torch.einsum("nsk,nk->ns", rows, graph(images)).amin(1) / HOPELESS
+        margins = torch.einsum("nsk,nk->ns", rows, graph(images))
+        before, slack = -margins.amin(1) / HOPELESS, self.slack(margins)
         proven = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         open_ = torch.arange(len(images), device=images.device)
         for effort in EFFORTS:
             region = region_of(images[open_], threat)
-            known = known_bounds(graph, region, effort)
+            known = known_bounds(graph, region, effort, deadline)
             lines = lines_of(graph, known)
             bounds = best_lower_bounds(graph, last, rows[open_], known, lines, region, self.params.steps)
-            least = bounds.amin(1) - self.params.slack
+            least = bounds.amin(1) - slack[open_]
             proven[open_] = least > 0
             near = (least <= 0) & (least >= HOPELESS * before[open_])
             before[open_] = least

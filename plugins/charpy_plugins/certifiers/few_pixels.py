@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from charpy.bounds.affine import size_of
 from charpy.bounds.certifier import NetworkCertifier
 from charpy.bounds.forward import forward_bounds
 from charpy.bounds.graph import Graph
@@ -19,6 +20,9 @@ from charpy.threat import Norm, ThreatModel
 
 FUNCTIONS = 1600
 """Linear functions that are followed at once, over all the sets of a batch."""
+
+COEFFICIENTS = 2**24
+"""In the functions of the widest value, for networks that are wide."""
 
 COVERS = 2048
 """At most so many sets to begin with: pixels are taken together in larger groups where there would be more."""
@@ -43,7 +47,8 @@ class FewPixels(NetworkCertifier):
 
     def proves(self, margins: Graph, image: torch.Tensor, threat: ThreatModel, deadline: float) -> bool:
         """Refine until nothing is left."""
-        return _Search(margins, image, self.params.slack, deadline).proves(min(threat.th, image[0, 0].numel()))
+        slack = float(self.slack(margins(image)))
+        return _Search(margins, image, slack, deadline).proves(min(threat.th, image[0, 0].numel()))
 
 
 Key = tuple[tuple[int, int], ...]
@@ -137,7 +142,8 @@ class _Search:
         return self.image.expand(count, *self.image.shape[1:])
 
     def _width(self, free: int) -> int:
-        return max(1, FUNCTIONS // (1 + free))
+        widest = max(size_of(node.shape) for node in self.graph.nodes)
+        return max(1, min(FUNCTIONS, COEFFICIENTS // widest) // (1 + free))
 
     def _bounds(self, region: FewValues | PixelSets) -> torch.Tensor:
         return forward_bounds(self.graph, region)[0] - self.slack
@@ -148,7 +154,7 @@ class _Search:
         if len(places) > width:
             self.boxes.append((places[width:], low[width:], high[width:]))
             places, low, high = places[:width], low[:width], high[:width]
-        stands = (self._bounds(FewValues(self._images(len(places)), places, low, high)) <= 0).any(1)
+        stands = ~(self._bounds(FewValues(self._images(len(places)), places, low, high)) > 0).all(1)
         places, low, high = places[stands], low[stands], high[stands]
         if not len(places):
             return
@@ -170,7 +176,7 @@ class _Search:
             pile = pile[:width]
         groups = torch.split(pile, [size for size, _ in key], dim=1)
         region = PixelSets(self._images(len(pile)), tuple(groups), tuple(count for _, count in key))
-        pile = pile[(self._bounds(region) <= 0).any(1)]
+        pile = pile[~(self._bounds(region) > 0).all(1)]
         if not len(pile):
             return
         largest = max(range(len(key)), key=lambda i: key[i][0])

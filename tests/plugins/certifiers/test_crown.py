@@ -24,8 +24,10 @@ def test_a_linear_model_is_proven_up_to_its_exact_distance(norm):
     images = torch.rand(10, 2, 3, 3, generator=GENERATOR) * 0.2 + 0.4  # the box cuts nothing near them
     labels = model.predict(images).argmax(1)
     for image, label, smallest in zip(images, labels, model.smallest(norm, images, labels).tolist(), strict=True):
+        if smallest > 0.4:  # an L1 step of that length meets the box, and in a corner the bound is not exact
+            continue
         one, its = image[None], label[None]
-        assert bool(certify(model, one, its, norm, 0.99 * smallest))
+        assert bool(certify(model, one, its, norm, 0.99 * smallest, slack=1e-6))
         assert not bool(certify(model, one, its, norm, 1.001 * smallest))
 
 
