@@ -200,6 +200,8 @@ def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequenc
         for index, (subject, item) in enumerate(zip(subjects, ready, strict=True))
         if (count := sum(u["detail"]["engine"] != item.bench.engine.chosen.name for u in run.units(index)))
     ]
+    if spec.certify.certifiers and all(subject.attackers is not Attackers.ADAPTIVE for subject in subjects):
+        doubts.append("nothing was proven: proofs stand in the row of an adaptive attacker, and there is none")
     listeners = [f"plugin {failure.plugin}: {failure.cause}" for failure in registry.failures if not failure.package]
     run.set_meta(
         finished=True,
