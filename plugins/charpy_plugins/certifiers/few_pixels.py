@@ -76,7 +76,10 @@ class _Search:
         pixels = torch.arange(self.image[0, 0].numel(), device=self.image.device)
         self._box(pixels[:, None])
         if count > 1:
-            order = pixels[self._single_bounds().argsort(descending=True)]
+            single = self._single_bounds()
+            if single is None:
+                return False
+            order = pixels[single.argsort(descending=True)]
             self.boxes.clear()
             self._cover(order, count)
         while (self.boxes or self.sets) and not self.refuted:
@@ -88,11 +91,17 @@ class _Search:
                 self._step_sets()
         return not self.refuted
 
-    def _single_bounds(self) -> torch.Tensor:
-        """`(places,)`: how large the least margin stays when one pixel changes: the harmless ones go together."""
+    def _single_bounds(self) -> torch.Tensor | None:
+        """`(places,)`: how large the least margin stays when one pixel changes: the harmless ones go together.
+
+        None when the time is up.
+        """
         places, low, high = self.boxes[0]
-        pieces = torch.split(torch.arange(len(places), device=places.device), self._width(places.shape[1]))
-        bounds = [self._bounds(FewValues(self._images(len(i)), places[i], low[i], high[i])) for i in pieces]
+        bounds = []
+        for i in torch.split(torch.arange(len(places), device=places.device), self._width(places.shape[1])):
+            if time.monotonic() > self.deadline:
+                return None
+            bounds.append(self._bounds(FewValues(self._images(len(i)), places[i], low[i], high[i])))
         return torch.cat(bounds).amin(1)
 
     def _cover(self, order: torch.Tensor, count: int) -> None:
