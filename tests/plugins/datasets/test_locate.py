@@ -18,11 +18,11 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        self.server.asked.append(self.path)  # type: ignore[attr-defined]  # before the client can go on
         self.send_response(200 if self.path == "/set.gz" else 404)
         self.send_header("Content-Length", str(len(CONTENT)))
         self.end_headers()
         self.wfile.write(CONTENT)
-        self.server.asked.append(self.path)  # type: ignore[attr-defined]
 
     def log_message(self, *args: object) -> None:
         pass
