@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from charpy.threat import FIRST_LEVEL, LAST_LEVEL
+from charpy.threat import DISTANCE_TOLERANCE, FIRST_LEVEL, LAST_LEVEL
 
 Ints = NDArray[np.int64]
 
@@ -62,7 +62,7 @@ class LevelSearch:
         closed = self.smallest[samples] - self._largest_failure()[samples] <= 1
         self._remember(samples[~broken], th[~broken])
         self.looks[samples[~broken & closed]] += 1
-        level = np.maximum(np.ceil(distance[broken] - 1e-6), FIRST_LEVEL).astype(np.int64)
+        level = np.maximum(np.ceil(distance[broken] - DISTANCE_TOLERANCE), FIRST_LEVEL).astype(np.int64)
         better = level < self.smallest[samples[broken]]
         self.looks[samples[broken][better]] = 0
         self.looks[samples[broken & closed][~better[closed[broken]]]] += 1

@@ -311,6 +311,10 @@ class Oracle:
         if self._tick is not None:
             settled = torch.where(self.active, self._ledger.queries / self._threat.queries, 1.0)
             self._tick(float(settled.mean()), self.rows)
+        self._saw(rows, owner, answers, keep)
+
+    def _saw(self, rows: torch.Tensor, owner: torch.Tensor, answers: torch.Tensor, keep: bool) -> None:
+        """A place for an oracle that looks at every answered row, too; `keep` as of `_record`."""
 
     def _keep(
         self,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from charpy import checks
 from charpy.planned import PlannedProof
 from charpy.records import ProofKey, ProofRecord
-from charpy.threat import FIRST_LEVEL, Norm, ThreatModel
+from charpy.threat import DISTANCE_TOLERANCE, FIRST_LEVEL, Norm, ThreatModel
 
 if TYPE_CHECKING:
     from charpy.walk import Walk
@@ -92,7 +92,7 @@ class Proofs:
         """Broken samples, at the level where they are broken; a proof of one is kept, and contradicts its witness."""
         nearest = self.walk.nearest
         broken = np.flatnonzero(self.walk.correct & np.isfinite(nearest))[:AUDIT]
-        at = np.maximum(np.ceil(nearest[broken] - 1e-6), FIRST_LEVEL).astype(np.int64)
+        at = np.maximum(np.ceil(nearest[broken] - DISTANCE_TOLERANCE), FIRST_LEVEL).astype(np.int64)
         for th in sorted(set(at.tolist())):
             self._ask(planned, th, broken[at == th])
 

@@ -10,14 +10,11 @@ import torch
 from charpy.judge import Judge
 from charpy.pixels import unpack
 from charpy.records import WitnessRow
-from charpy.threat import default_levels
+from charpy.threat import DISTANCE_TOLERANCE, default_levels
 from charpy.walk import Site
 
 DRAWS = 10
 """Other seeds of the defence: 1 to 10 more than the spec's."""
-
-TOLERANCE = 1e-6
-"""Of `distance <= th`."""
 
 PIECE = 256
 """Witnesses in one batch."""
@@ -50,7 +47,7 @@ def redrawn_rows(site: Site, judge: Judge, witnesses: Iterable[WitnessRow]) -> l
     found = []
     for norm, th in levels:
         standing = right.clone()
-        standing[[row.sample for row in fooled if row.norm == norm and row.distance <= th + TOLERANCE]] = False
+        standing[[row.sample for row in fooled if row.norm == norm and row.distance <= th + DISTANCE_TOLERANCE]] = False
         found.append({"norm": norm, "th": th, "robust": int(standing.sum()), "samples": len(standing)})
     return found
 

@@ -119,17 +119,7 @@ class _Gallery(Oracle):
         self.images = originals[:, None].repeat(1, shown, 1, 1, 1)
         self.margins = torch.full((len(labels), shown), torch.inf, device=labels.device)
 
-    def _record(
-        self,
-        rows: torch.Tensor,
-        owner: torch.Tensor,
-        answers: torch.Tensor,
-        way: Way,
-        each: int = 1,
-        *,
-        keep: bool = True,
-    ) -> None:
-        super()._record(rows, owner, answers, way, each, keep=keep)
+    def _saw(self, rows: torch.Tensor, owner: torch.Tensor, answers: torch.Tensor, keep: bool) -> None:
         later = -self._ledger.queries[owner].float()  # of labels it is only known that they are wrong
         margins = self._aim.margins(answers, owner) if answers.ndim == 2 else later
         hit = self._aim.reached(answers, owner).nonzero()[:, 0]

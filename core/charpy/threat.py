@@ -33,6 +33,10 @@ DUAL = (Norm.L0, Norm.LINF)
 _DEFAULTS = {Norm.L1: (510, 1530, 3060), Norm.L2: (32, 64, 128, 255)}
 
 
+DISTANCE_TOLERANCE = 1e-6
+"""Slack, in pixels or 1/255 steps, of `distance <= th`; stored distances are exact on the grid."""
+
+
 def default_levels(norm: Norm) -> tuple[int, ...]:
     """The levels of a threat that names none.
 

@@ -159,17 +159,7 @@ class _Hardest(Oracle):
         self.worst = images.clone()
         self._odds = torch.full((len(labels),), torch.inf, device=labels.device)
 
-    def _record(
-        self,
-        rows: torch.Tensor,
-        owner: torch.Tensor,
-        answers: torch.Tensor,
-        way: Way,
-        each: int = 1,
-        *,
-        keep: bool = True,
-    ) -> None:
-        super()._record(rows, owner, answers, way, each, keep=keep)
+    def _saw(self, rows: torch.Tensor, owner: torch.Tensor, answers: torch.Tensor, keep: bool) -> None:
         if not keep:
             return
         odds = log_odds(answers, self._aim.labels[owner]).nan_to_num(nan=torch.inf)

@@ -21,7 +21,7 @@ from charpy.plugins import Registry
 from charpy.records import UnitKey, UnitRecord
 from charpy.runfile import RunFile
 from charpy.specs import RunSpec, ThreatSpec
-from charpy.threat import DEFAULT_LEVELS, DUAL, FIRST_LEVEL, Access, Norm, ThreatModel
+from charpy.threat import DEFAULT_LEVELS, DISTANCE_TOLERANCE, DUAL, FIRST_LEVEL, Access, Norm, ThreatModel
 from charpy.unit import Bench, Shard, compute_unit, drill_attack
 
 
@@ -135,7 +135,7 @@ class Walk:
         if not self.correct[sample]:
             return False
         if self.site.spec.carry or isinstance(self.threat.levels, str):
-            return bool(self.nearest[sample] > th + 1e-6)
+            return bool(self.nearest[sample] > th + DISTANCE_TOLERANCE)
         return sample not in self.broken_at.get(th, set())
 
     def _key(self, th: int, step: int, shard: int, number: int = 0) -> UnitKey:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from charpy.analysis.levels import LevelCosts
-from charpy.analysis.outcomes import DISTANCE_TOLERANCE, Bools, Evidence, Ints
+from charpy.analysis.outcomes import Bools, Evidence, Ints
 from charpy.checks import largest_level
 from charpy.outcome import Outcome
 from charpy.records import SampleRow, WitnessRow
 from charpy.runfile import RunFile
 from charpy.specs import RunSpec, ThreatSpec
-from charpy.threat import FIRST_LEVEL, LAST_LEVEL, Norm, default_levels
+from charpy.threat import DISTANCE_TOLERANCE, FIRST_LEVEL, LAST_LEVEL, Norm, default_levels
 
 
 @dataclass(frozen=True)

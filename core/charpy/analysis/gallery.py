@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charpy.analysis.findings import Population
-from charpy.analysis.outcomes import DISTANCE_TOLERANCE
 from charpy.analysis.per_class import class_name
 from charpy.pixels import distances, unpack
 from charpy.records import WitnessRow
 from charpy.runfile import RunFile
-from charpy.threat import Grid, Norm
+from charpy.threat import DISTANCE_TOLERANCE, Grid, Norm
 
 
 class Candidate(NamedTuple):

@@ -10,10 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charpy.outcome import Outcome
-from charpy.threat import FIRST_LEVEL
-
-DISTANCE_TOLERANCE = 1e-6
-"""Slack, in pixels or 1/255 steps, of `distance <= th`; stored distances are exact on the grid."""
+from charpy.threat import DISTANCE_TOLERANCE, FIRST_LEVEL
 
 CODES: dict[Outcome, int] = {outcome: code for code, outcome in enumerate(Outcome)}
 """How an outcome is written in the matrix."""

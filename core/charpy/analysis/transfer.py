@@ -9,11 +9,10 @@ import torch
 
 from charpy.analysis.document import Share
 from charpy.analysis.intervals import share
-from charpy.analysis.outcomes import DISTANCE_TOLERANCE
 from charpy.errors import DataError
 from charpy.pixels import as_images, unpack
 from charpy.runfile import RunFile
-from charpy.threat import Grid, Norm
+from charpy.threat import DISTANCE_TOLERANCE, Grid, Norm
 
 Predict = Callable[[torch.Tensor], torch.Tensor]
 """float32 images `(N, C, H, W)` in [0, 1] -> labels `(N,)`, or scores `(N, K)`."""

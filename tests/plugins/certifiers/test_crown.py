@@ -20,12 +20,14 @@ def certify(model, images, labels, norm, radius, **params):
 
 @pytest.mark.parametrize("norm", [Norm.LINF, Norm.L2, Norm.L1])
 def test_a_linear_model_is_proven_up_to_its_exact_distance(norm):
-    model = LinearClassifier(torch.randn(4, 2, 3, 3, generator=GENERATOR) * 3)
-    images = torch.rand(10, 2, 3, 3, generator=GENERATOR) * 0.2 + 0.4  # the box cuts nothing near them
+    generator = torch.Generator().manual_seed(4)
+    model = LinearClassifier(torch.randn(4, 2, 3, 3, generator=generator) * 3)
+    images = torch.rand(40, 2, 3, 3, generator=generator) * 0.2 + 0.4
     labels = model.predict(images).argmax(1)
+    near = model.smallest(norm, images, labels) < 0.4  # the box cuts nothing so near: in a corner bounds are not exact
+    images, labels = images[near][:10], labels[near][:10]
+    assert len(images) == 10
     for image, label, smallest in zip(images, labels, model.smallest(norm, images, labels).tolist(), strict=True):
-        if smallest > 0.4:  # an L1 step of that length meets the box, and in a corner the bound is not exact
-            continue
         one, its = image[None], label[None]
         assert bool(certify(model, one, its, norm, 0.99 * smallest, slack=1e-6))
         assert not bool(certify(model, one, its, norm, 1.001 * smallest))

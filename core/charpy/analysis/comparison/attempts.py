@@ -14,10 +14,10 @@ from charpy.analysis.comparison.document import AttackCellPart
 from charpy.analysis.comparison.entries import Entry
 from charpy.analysis.comparison.rates import rate
 from charpy.analysis.findings import NormFindings
-from charpy.analysis.outcomes import DISTANCE_TOLERANCE, Bools, Evidence, Floats, Outcomes, outcomes_of
+from charpy.analysis.outcomes import Bools, Evidence, Floats, Outcomes, outcomes_of
 from charpy.outcome import Outcome
 from charpy.pixels import distances, unpack
-from charpy.threat import Grid, Norm
+from charpy.threat import DISTANCE_TOLERANCE, Grid, Norm
 
 BATCH = 256
 """Pairs of images measured at once."""
