@@ -151,3 +151,20 @@ def test_an_image_size_that_pooling_does_not_divide_is_proven_rightly():
                     attacked = torch.clamp(step, images - threat.radius, images + threat.radius).clamp(0, 1)
                     fooled = model.predict(attacked).argmax(1) != labels
                     assert not bool((proven & fooled).any())
+
+
+def test_large_scores_leave_room_for_their_rounding():
+    """Two classes, 784 values, weights of a thousand: float32 is off by more than 1e-4 where the exact margin is 0."""
+    generator = torch.Generator().manual_seed(0)
+    for scale in (100.0, 1000.0):
+        for _ in range(12):
+            layer = nn.Linear(784, 2)
+            layer.weight.data = torch.randn(2, 784, generator=generator) * scale
+            image = torch.rand(1, 1, 28, 28, generator=generator) * 0.6 + 0.2
+            slopes = (layer.weight[0] - layer.weight[1]).double().detach()
+            least = slopes @ image.flatten().double() - 0.1 * slopes.abs().sum()
+            layer.bias.data = torch.stack([-least.float(), torch.zeros(())])  # the least margin of the ball is about 0
+            exact = float(least + layer.bias[0].detach().double())
+            model = opened(nn.Sequential(nn.Flatten(), layer), (1, 28, 28))
+            proven = Crown().certify(model, image, torch.tensor([0]), ThreatModel(norm=Norm.LINF, radius=0.1))
+            assert not (bool(proven) and exact < 1e-4), (scale, exact)
