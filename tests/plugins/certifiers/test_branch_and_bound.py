@@ -101,10 +101,11 @@ def exact_minimum(module: nn.Sequential, low: np.ndarray, high: np.ndarray, row:
 def test_it_proves_what_is_true_and_nothing_else(network):
     """One relaxation leaves many of these open; branch and bound decides most, up to a fiftieth of a logit."""
     decided = open_before = 0
+    generator = torch.Generator().manual_seed(9)
     for seed in range(12):
         module = network(seed)
         graph = graph_of_module(module, (1, 2, 4))
-        image = torch.rand(1, 1, 2, 4, generator=GENERATOR)
+        image = torch.rand(1, 1, 2, 4, generator=generator)
         region = Box.around(image, 0.4)
         row = torch.tensor([1.0, -1.0, 0.0])
         least = exact_minimum(module, *(end.flatten().numpy() for end in region.hull()), row.numpy())
@@ -164,21 +165,21 @@ def test_the_two_sides_of_a_split_cover_their_part(network):
 
 @pytest.mark.parametrize("norm", [Norm.LINF, Norm.L2, Norm.L1])
 def test_it_proves_what_one_relaxation_leaves_open_and_no_sample_breaks_it(norm):
-    gained = 0
+    gained, generator = 0, torch.Generator().manual_seed(9)
     for seed in range(3):
         torch.manual_seed(seed)
         layers = [nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 12), nn.ReLU()]
         module = nn.Sequential(*layers, nn.Linear(12, 3))
         model = TorchModel.from_module(module, input_shape=(1, 6, 6), num_classes=3)
-        images = torch.rand(4, 1, 6, 6, generator=GENERATOR)
+        images = torch.rand(4, 1, 6, 6, generator=generator)
         labels = model.predict(images).argmax(1)
-        for radius in {Norm.LINF: (0.1, 0.15), Norm.L2: (0.3, 0.5), Norm.L1: (1.0, 1.5)}[norm]:
+        for radius in {Norm.LINF: (0.1, 0.2), Norm.L2: (0.3, 0.5), Norm.L1: (1.0, 1.5)}[norm]:
             threat = ThreatModel(norm=norm, radius=radius)
             split = BranchAndBound(BranchAndBound.Params(seconds=0.5)).certify(model, images, labels, threat)
             relaxed = Crown(Crown.Params(seconds=0.5)).certify(model, images, labels, threat)
             assert bool((split >= relaxed).all())
             gained += int((split & ~relaxed).sum())
-            step = torch.randn(3000, 4, 1, 6, 6, generator=GENERATOR)
+            step = torch.randn(3000, 4, 1, 6, 6, generator=generator)
             step = step.sign() if norm is Norm.LINF else step
             length = step.flatten(2).norm(p={Norm.LINF: torch.inf, Norm.L2: 2, Norm.L1: 1}[norm], dim=2)
             inside = (images + radius * step / length[..., None, None, None]).clamp(0, 1)
