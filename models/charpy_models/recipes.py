@@ -215,7 +215,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "cifar10-resnet": _cifar10("resnet:ResNet", epochs=10, learning_rate=1e-2, blocks=2),
         "cifar10-resnet-at": _cifar10(
             "resnet:ResNet",
-            epochs=4,
+            epochs=6,
             learning_rate=1e-2,
             blocks=2,
             defenses=(_pgd(8 / 255, steps=2, step_size=5 / 255, ramp=0.25),),

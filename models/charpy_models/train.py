@@ -104,6 +104,7 @@ def main(
     seed: Annotated[int, Parameter(validator=Number(gte=0, lt=2**63))] = 0,
     epochs: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     threads: Annotated[int, Parameter(validator=Number(gte=1))] = 2,
+    precision: Precision = Precision.FLOAT32,
 ) -> int:
     """Train one network of the zoo on the CPU, measure it on the test split, and write its weights and its card.
 
@@ -114,6 +115,7 @@ def main(
         seed: Of the first weights, the order of the images, the augmentation and what the defences draw.
         epochs: Instead of the recipe's.
         threads: Of torch; another number gives other weights.
+        precision: Of the passes; bfloat16 takes half of the time where the processor computes in it.
     """
     try:
         recipe = recipe_for(kind)
@@ -127,9 +129,11 @@ def main(
             validation=0,
             threads=threads,
             device="cpu",
+            precision=precision,
             out=str(out),
         )
-        card = train(spec, f"{app.name[0]} {kind} --seed {seed} --epochs {recipe.epochs} --threads {threads}")
+        command = f"{app.name[0]} {kind} --seed {seed} --epochs {recipe.epochs} --threads {threads}"
+        card = train(spec, command if precision is Precision.FLOAT32 else f"{command} --precision {precision}")
     except CharpyError as error:
         print(error, file=sys.stderr)
         return error.exit_code
