@@ -215,7 +215,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "cifar10-resnet": _cifar10("resnet:ResNet", epochs=10, learning_rate=1e-2, blocks=2),
         "cifar10-resnet-at": _cifar10(
             "resnet:ResNet",
-            epochs=6,
+            epochs=5,
             learning_rate=1e-2,
             blocks=2,
             defenses=(_pgd(8 / 255, steps=2, step_size=5 / 255, ramp=0.25),),
@@ -232,7 +232,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         ),
         "cifar10-densenet": _cifar10("densenet:DenseNet", epochs=10, learning_rate=1e-2, growth=8, layers=[2, 4, 6]),
         "cifar10-capsnet": _cifar10(
-            "capsnet:CapsNet", epochs=20, learning_rate=3e-3, image_size=32, width=64, kinds=8, kernel=5, strides=[2, 2]
+            "capsnet:CapsNet", epochs=12, learning_rate=3e-3, image_size=32, width=64, kinds=8, kernel=5, strides=[2, 2]
         ),
     }
 )
