@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from charpy.errors import SpecError
+from charpy.interfaces.component import Params, param
 
 DENSE_PIXELS = 144
 """Up to so many pixels, the inverse is kept as a matrix where the solver is chosen here."""
@@ -46,6 +47,34 @@ class Solver(StrEnum):
     AUTO = "auto"
     DENSE = "dense"
     CG = "cg"
+
+
+ZHANG = "Zhang et al. 2019, section 5.2"
+
+
+class SmoothingParams(Params):
+    """Parameters of an attack whose perturbations are smooth like the image."""
+
+    alpha: float = param(0.95, ge=0, lt=1, description="how far to smooth; the paper's 0.997 on ImageNet", source=ZHANG)
+    kernel: Kernel = param(Kernel.LAPLACIAN, description="how weights fall with a difference", source=ZHANG)
+    scale: float = param(
+        0.1, gt=0, description="of the kernel of differences between neighbours", unit="image values", source="ours"
+    )
+    neighbours: Literal[4, 8] = param(4, description="of a pixel in the graph", source="the authors' released code")
+    solver: Solver = param(Solver.AUTO, description="a matrix an image, or conjugate gradients", source="ours")
+    iterations: int = param(50, ge=1, description="of conjugate gradients at most", source=ZHANG)
+
+    def smoother(self, images: torch.Tensor) -> Smoother:
+        """Guided by each of `images` `(N, C, H, W)`."""
+        return Smoother(
+            images,
+            self.alpha,
+            kernel=self.kernel,
+            scale=self.scale,
+            neighbours=self.neighbours,
+            solver=self.solver,
+            iterations=self.iterations,
+        )
 
 
 class Smoother:
@@ -109,12 +138,15 @@ class Smoother:
         return out
 
     def roughness(self, signal: torch.Tensor) -> torch.Tensor:
-        """`(N,)`: sum over ordered pairs of w_ij ||r_i / sqrt(d_i) - r_j / sqrt(d_j)||^2 (eq. 14) = 2 r^T (I - N) r.
+        """`(N,)`: sum over ordered pairs of w_ij ||r_i / sqrt(d_i) - r_j / sqrt(d_j)||^2 = 2 r^T (I - N) r (eq. 14).
 
         A pixel without a neighbour adds nothing.
         """
-        linked = (self.degree > 0).to(signal.dtype)
-        return 2 * (signal * (linked * signal - self.adjacent(signal))).flatten(1).sum(1)
+        return (signal * self.roughness_slope(signal)).flatten(1).sum(1) / 2
+
+    def roughness_slope(self, signal: torch.Tensor) -> torch.Tensor:
+        """The gradient `(N, C, H, W)` of `roughness`, which is quadratic."""
+        return 4 * (self.linked * signal - self.adjacent(signal))
 
     def rows(self, chosen: torch.Tensor) -> Smoother:
         """The smoother of some of the images; `chosen` int64 `(M,)`."""
@@ -126,8 +158,8 @@ class Smoother:
         return part
 
     @property
-    def degree(self) -> torch.Tensor:
-        """`(N, 1, H, W)`: 1 where a pixel has a neighbour, 0 where it has none."""
+    def linked(self) -> torch.Tensor:
+        """`(N, 1, H, W)`: 1 where a pixel is joined to a neighbour, 0 where it is alone."""
         found = torch.zeros_like(self.total)
         for weight, one, other in self.edges:
             found[..., *one] += weight

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
-from charpy.geometry import project, steepest
+from charpy.geometry import steepest
 from charpy.interfaces.attack import Attack, Family, Task
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
-from charpy.search.projected_gradient import descend
+from charpy.search.projected_gradient import Clip, descend
 from charpy.search.stream import State
 from charpy.threat import Access, Norm
 
@@ -22,7 +24,8 @@ class Pgd2(Attack):
     projection onto the ball and the box. The paper's step is 3 for a distortion of 5, hence 0.6 of the radius here.
 
     Differs from the paper: c there scales the perturbation back to the radius and then clips it to [0, 1], which costs
-    it part of its length; here c gives the nearest image that is in both.
+    it part of its length; here c gives the nearest image that is in both. `clip: rescale` and `loss: cross_entropy`
+    restore it.
     """
 
     norms = frozenset({Norm.L2})
@@ -35,14 +38,18 @@ class Pgd2(Attack):
 
         step: float = param(0.6, gt=0, description="step (3 at a distortion of 5)", unit="radius", source=ZHANG)
         steps: int = param(10, ge=1, description="steps", source="the authors' released code")
+        clip: Clip = param(Clip.NEAREST, description="what brings an image back into the ball", source="ours")
+        loss: Literal["log_odds", "cross_entropy", "margin"] = param(
+            "log_odds", description="what is minimised", source=ZHANG
+        )
 
     def run(self, task: Task) -> None:
         """Descend from every image."""
         threat = task.threat
-        step = self.params.step * threat.radius
+        step, clip = self.params.step * threat.radius, Clip(self.params.clip)
 
         def move(state: State, gradient: torch.Tensor) -> torch.Tensor:
             moved = state["x"] - step * steepest(threat.norm, gradient)
-            return project(threat.norm, state["images"], moved, threat.radius)
+            return clip.back(state["images"], moved, threat.radius)
 
-        descend(task, lambda sample, _: task.images[sample], move, steps=self.params.steps)
+        descend(task, lambda sample, _: task.images[sample], move, steps=self.params.steps, loss=self.params.loss)
