@@ -25,6 +25,7 @@ PARAMS = {
 
 REACH = {
     "fgm": 1.6,  # one step: the gradient of the cross-entropy is no exact direction to the nearest class
+    "spgd2": 4.0,  # smooth steps, on noise that no smooth direction changes much
     "bim": 1.3,  # whole steps of 1/255, few more than the radius has
     "mi_fgsm": 1.3,
     "universal": 2.5,
