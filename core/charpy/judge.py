@@ -15,6 +15,8 @@ from charpy.threat import ThreatModel
 
 BATCH = 64
 
+NO_ANSWER = "the model fails, or answers NaN or infinity"
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -30,13 +32,14 @@ class Claim:
 class Verdict:
     """What the judge found; `reason` is '' for a confirmed witness.
 
-    `distance` is exact: pixels for L0, 1/255 steps otherwise.
+    `distance` is exact: pixels for L0, 1/255 steps otherwise. `valid`: the model has an answer to the image.
     """
 
     reason: str
     distance: float
     prediction: int
     metrics: dict[str, float]
+    valid: bool = True
 
     @property
     def confirmed(self) -> bool:
@@ -60,17 +63,25 @@ class Judge:
         self.model, self.output, self.shape, self.metrics = model, output, shape, metrics or {}
 
     def classify(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """`(labels, valid)` of images `(N, C, H, W)`; a row is valid when all its scores are finite."""
-        labels, valid = [], []
+        """`(labels, valid)` of images `(N, C, H, W)`; a row is valid when all its scores are finite.
+
+        Where the model raises, its batch is asked row by row, and what it raises at is not valid.
+        """
         with torch.no_grad():
-            for piece in torch.split(images, BATCH):
-                answers = as_scores(
-                    self.model.predict(as_images(piece).to(self.model.device).clone()), self.output
-                ).cpu()
-                scored = answers.ndim == 2
-                labels.append(answers.argmax(1) if scored else answers)
-                valid.append(answers.isfinite().all(1) if scored else torch.ones(len(answers), dtype=torch.bool))
-        return torch.cat(labels), torch.cat(valid)
+            found = [answer for piece in torch.split(images, BATCH) for answer in self._classified(piece)]
+        return torch.cat([labels for labels, _ in found]), torch.cat([valid for _, valid in found])
+
+    def _classified(self, images: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        try:
+            rows = as_images(images).to(self.model.device).clone()
+            answers = as_scores(self.model.predict(rows), self.output).cpu()
+        except Exception:  # noqa: BLE001 - a stranger's code; what it raises at has no answer
+            if len(images) == 1:
+                return [(torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.bool))]
+            return [answer for row in torch.split(images, 1) for answer in self._classified(row)]
+        if answers.ndim == 2:
+            return [(answers.argmax(1), answers.isfinite().all(1))]
+        return [(answers, torch.ones(len(answers), dtype=torch.bool))]
 
     def decide(self, claims: Sequence[Claim], threat: ThreatModel) -> list[Verdict]:
         """One verdict per claim, from the stored bytes alone."""
@@ -89,11 +100,11 @@ class Judge:
             reason = (
                 ("holds NaN or infinity" if not finite[i] else "")
                 or (_outside(threat, images[i], float(distance[i])) if not allowed[i] else "")
-                or ("the model answers NaN or infinity" if not valid[i] else "")
+                or (NO_ANSWER if not valid[i] else "")
                 or _missed(claim, prediction)
             )
             metrics = {name: float(value[i]) for name, value in values.items()}
-            verdicts.append(Verdict(reason, float(distance[i]), prediction, metrics))
+            verdicts.append(Verdict(reason, float(distance[i]), prediction, metrics, bool(valid[i])))
         return verdicts
 
     def _measure(self, originals: torch.Tensor, images: torch.Tensor) -> dict[str, torch.Tensor]:

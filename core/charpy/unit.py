@@ -83,9 +83,13 @@ def compute_unit(
 
     found = oracle.recorded()
     originals = [pack(image, threat.grid) for image in shard.images]
-    witnesses, refused = _judge_recorded(found, shard, originals, targets, threat, bench)
+    witnesses, refused, unanswered = _judge_recorded(found, shard, originals, targets, threat, bench)
     rejected = _judge_returned(returned, witnesses, shard, originals, targets, threat, bench)
-    results = [_result(i, sample, found, witnesses, refused, failure) for i, sample in enumerate(shard.samples)]
+    invalid = found.invalid | unanswered.to(found.invalid.device)
+    results = [
+        _result(i, sample, found, witnesses, refused, bool(invalid[i]), failure)
+        for i, sample in enumerate(shard.samples)
+    ]
     detail = {
         "params": planned.attack.params.model_dump(mode="json"),
         "queries": threat.queries,
@@ -184,18 +188,21 @@ def _judge_recorded(
     targets: torch.Tensor | None,
     threat: ThreatModel,
     bench: Bench,
-) -> tuple[dict[int, WitnessRow], dict[int, str]]:
-    """Witnesses by sample, and the reasons where the judge did not confirm what the oracle had seen."""
+) -> tuple[dict[int, WitnessRow], dict[int, str], torch.Tensor]:
+    """Witnesses by sample, the reasons where the judge did not confirm what the oracle had seen, and bool `(N,)`: where
+    the model that is judged has no answer to it. A static attacker does not notice that.
+    """
     which = found.found.nonzero()[:, 0].tolist()
     stored = [pack(found.images[i], threat.grid) for i in which]
     claims = [_claim(i, data, shard, originals, targets) for i, data in zip(which, stored, strict=True)]
-    witnesses, refused = {}, {}
+    witnesses, refused, unanswered = {}, {}, torch.zeros(len(shard.samples), dtype=torch.bool)
     for i, data, verdict in zip(which, stored, bench.judge.decide(claims, threat), strict=True):
         if verdict.confirmed:
             witnesses[shard.samples[i]] = _witness(shard.samples[i], data, verdict)
         else:
             refused[shard.samples[i]] = verdict.reason
-    return witnesses, refused
+            unanswered[i] = not verdict.valid
+    return witnesses, refused, unanswered
 
 
 def _judge_returned(
@@ -256,13 +263,15 @@ def _result(
     found: Candidates,
     witnesses: dict[int, WitnessRow],
     refused: dict[int, str],
+    invalid: bool,
     failure: str,
 ) -> ResultRow:
     queries, success = int(found.queries[i]), int(found.queries_to_success[i])
     if sample in witnesses:
         return ResultRow(sample, Outcome.BROKEN, queries, success if success > 0 else None)
-    if bool(found.invalid[i]):
-        return ResultRow(sample, Outcome.INVALID, queries, None, "the model answered NaN or infinity")
+    if invalid:
+        why = "the model answered NaN or infinity" if bool(found.invalid[i]) else refused[sample]
+        return ResultRow(sample, Outcome.INVALID, queries, None, why)
     if failure:
         return ResultRow(sample, Outcome.INVALID, queries, None, failure)
     reason = f"a candidate was not confirmed: {refused[sample]}" if sample in refused else ""

@@ -11,14 +11,16 @@ from charpy.analysis.intervals import mean_interval
 from charpy.analysis.summary import RunSummary
 from charpy.errors import ModelError, SpecError
 from charpy.evaluator import evaluate
+from charpy.interfaces.defense import Defense
 from charpy.pixels import as_images, unpack
 from charpy.plugins import registry
 from charpy.reports.html import HtmlReport
 from charpy.reports.terminal import attackers_table, plain_table
 from charpy.runfile import RunFile
-from charpy.specs import ModelSpec, RunSpec, parse
-from charpy.subjects import chosen_samples, open_dataset, subject_of
+from charpy.specs import Attackers, ModelSpec, RunSpec, parse
+from charpy.subjects import Subject, chosen_samples, open_dataset, subject_of
 from charpy.threat import Access, Grid
+from charpy.transforms import Transformation
 
 ALL = ["static", "adaptive", "black-box"]
 BITS = {"kind": "feature_squeezing", "params": {"squeezers": ["bit_depth_2"]}}
@@ -202,3 +204,39 @@ def test_a_model_without_randomised_defences_has_no_other_draws(squeezed):
     _, run, summary = squeezed
     assert run.meta("redraws", []) == []
     assert all(part.redraws == () for part in summary.assessments)
+
+
+class OnClean(Transformation):
+    """Answers to the images of the data alone; to others it does what it is told."""
+
+    def __init__(self, images: torch.Tensor, otherwise: str) -> None:
+        super().__init__()
+        self.known = {image.numpy().tobytes() for image in as_images(images)}
+        self.otherwise = otherwise
+
+    def transform(self, images: torch.Tensor) -> torch.Tensor:
+        strange = torch.tensor([image.numpy().tobytes() not in self.known for image in images.detach()])
+        if self.otherwise == "raise" and bool(strange.any()):
+            raise ValueError("no such image")
+        return torch.where(strange[:, None, None, None], torch.nan, images)
+
+
+def attacked_statically(path, defense: Defense):
+    """A run of digits-cnn behind `defense` against an attacker that overlooks it."""
+    spec = spec_of(BITS, ["static"])
+    undefended = subject_of(parse(ModelSpec, {"reference": "digits-cnn"}), registry()).open
+    subject = Subject(
+        "digits-cnn", "zoo", lambda: defense.wrap(undefended()), ("on_clean",), Attackers.STATIC, undefended
+    )
+    evaluate(spec, path, subjects=[subject])
+    return RunFile.open(path)
+
+
+@pytest.mark.parametrize("otherwise", ["nan", "raise"])
+def test_a_defended_model_without_an_answer_does_not_hold(tmp_path, otherwise):
+    digits = registry().create("datasets", "digits")
+    images = digits.read(range(len(digits))).images
+    with attacked_statically(tmp_path / "run.charpy", OnClean(images, otherwise)) as run:
+        part = RunSummary.of(run).assessments[0].threats[-1]
+    assert (part.broken, part.invalid > 0) == (0, True)
+    assert part.grade == "invalid"

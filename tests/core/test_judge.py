@@ -78,7 +78,7 @@ def test_a_model_that_answers_nan_confirms_nothing():
 
     claim = Claim(pack(ORIGINAL, Grid.EIGHT_BIT), pack(changed(p00=0), Grid.EIGHT_BIT), 1)
     verdict = Judge(Broken(MODEL.weight), Output.LOGITS, SHAPE).decide([claim], ThreatModel(norm=Norm.L0, radius=1))[0]
-    assert verdict.reason == "the model answers NaN or infinity"
+    assert verdict.reason == "the model fails, or answers NaN or infinity"
 
 
 @pytest.mark.parametrize("data", [b"", zlib.compress(bytes(5)), zlib.compress(bytes(3)), b"no zlib at all"])
