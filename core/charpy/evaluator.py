@@ -192,7 +192,7 @@ def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequenc
             if not any((row["model"], row["norm"]) == (index, threat.norm) for row in known):
                 run.set_meta(drills=known + walk.drills(PLANTED))
         _redraw(site, run, index, subjects[index], item.bench.judge)
-        _unchanged(subjects[index].title, item.bench)
+        _unchanged(subjects[index], item.bench)
     doubts = [warning for subject, item in zip(subjects, ready, strict=True) for warning in _doubts(subject, item)]
     doubts += [
         f"{subject.title}: {count} units were computed on the model as given: its {item.bench.engine.chosen.name} form "
@@ -246,12 +246,12 @@ def _redraw(site: Site, run: RunFile, index: int, subject: Subject, judge: Judge
     run.set_meta(redraws=known + rows)
 
 
-def _unchanged(title: str, bench: Bench) -> None:
+def _unchanged(subject: Subject, bench: Bench) -> None:
     """Refuse a model whose state changed while it was attacked."""
-    if bench.model.state_digest() != bench.judge.model.state_digest():
+    if bench.model.state_digest() != subject.facing(bench.judge.model, bench.judge.shape).state_digest():
         raise ModelError(
             "the model changed itself while it was attacked",
-            where=title,
+            where=subject.title,
             hint="freeze batch normalisation and running statistics; its figures would depend on what came before",
         )
 

@@ -12,6 +12,7 @@ from charpy.analysis.summary import RunSummary
 from charpy.errors import ModelError, SpecError
 from charpy.evaluator import evaluate
 from charpy.interfaces.defense import Defense
+from charpy.interfaces.model import Model
 from charpy.pixels import as_images, unpack
 from charpy.plugins import registry
 from charpy.reports.html import HtmlReport
@@ -240,3 +241,31 @@ def test_a_defended_model_without_an_answer_does_not_hold(tmp_path, otherwise):
         part = RunSummary.of(run).assessments[0].threats[-1]
     assert (part.broken, part.invalid > 0) == (0, True)
     assert part.grade == "invalid"
+
+
+class Stateful(Model):
+    """A model with a state of its own beside that of the model inside."""
+
+    access = Access.GRADIENTS
+
+    def __init__(self, base: Model) -> None:
+        super().__init__()
+        self.base = base
+
+    def predict(self, images: torch.Tensor) -> torch.Tensor:
+        return self.base.predict(images)
+
+    def fingerprint(self) -> dict[str, str]:
+        return dict(self.base.fingerprint())
+
+    def state_digest(self) -> str:
+        return "own" + self.base.state_digest()
+
+
+def test_a_defence_may_have_a_state_that_a_static_attacker_does_not_see(tmp_path):
+    class Denoiser(Defense):
+        def wrap(self, model: Model) -> Model:
+            return Stateful(model)
+
+    with attacked_statically(tmp_path / "run.charpy", Denoiser()) as run:
+        assert run.meta("finished")
