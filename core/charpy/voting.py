@@ -94,7 +94,7 @@ class VotingModel(Model):
     def votes(self, answers: torch.Tensor) -> torch.Tensor:
         """int64 `(B,)` labels, or NOBODY, of what the model inside answers."""
         if self.base.output is Output.LABELS:
-            return answers.to(torch.int64)
+            return answers.to(torch.int64).clamp_min(NOBODY)
         return torch.where(answers.isfinite().all(1), answers.argmax(1), NOBODY)
 
     def fingerprint(self) -> Mapping[str, str]:
@@ -130,7 +130,7 @@ class VotingModel(Model):
         if torch.is_grad_enabled():
             soft = answers if self.base.output is Output.PROBABILITIES else answers.softmax(1)
             counts = counts + (soft - soft.detach())  # adds 0 exactly
-        return counts.view(len(changes), len(images), -1).sum(0)
+        return counts.view(len(changes), len(images), counts.shape[1]).sum(0)
 
     def _classes(self, answers: torch.Tensor, votes: torch.Tensor) -> int:
         self.num_classes = (

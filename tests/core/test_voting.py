@@ -210,6 +210,26 @@ def test_an_answer_that_is_nan_makes_the_shares_nan(images):
     assert not answers.isnan().all()
 
 
+@pytest.mark.parametrize("code", [-1, -2, -(2**40)])
+def test_a_label_that_is_no_class_is_no_vote(images, code):
+    class Refusing(LinearClassifier):
+        def predict(self, images):
+            return torch.where(images.flatten(1).mean(1) < 0.25, code, super().predict(images))
+
+    base = Refusing(watched().weight, output=Output.LABELS)
+    base.num_classes = 4
+    answers = halved(base, draws=10).predict(images)
+    assert answers.isnan().any()
+    assert torch.equal(answers.isnan().any(1), answers.isnan().all(1))
+
+
+@pytest.mark.parametrize("output", list(Output))
+def test_no_images_have_no_votes(images, output):
+    base = watched(output)
+    base.num_classes = 4
+    assert halved(base).predict(images[:0]).shape == (0, 4)
+
+
 def test_labels_need_the_number_of_classes(images):
     base = watched(Output.LABELS)
     base.num_classes = None
