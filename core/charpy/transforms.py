@@ -271,6 +271,9 @@ def _passed(defense: ImageDefense, images: torch.Tensor, transform: Forward, sur
 
 
 def _most_frequent(labels: torch.Tensor) -> torch.Tensor:
-    """int64 `(N,)` of `labels` `(draws, N)`."""
-    classes = torch.arange(int(labels.max()) + 1 if labels.numel() else 1, device=labels.device)
-    return (labels[..., None] == classes).sum(0).argmax(1)
+    """int64 `(N,)` of `labels` `(draws, N)`, the least of equally frequent ones; codes that are no class count, too."""
+    if not labels.numel():
+        return labels[0]
+    classes, place = torch.unique(labels, return_inverse=True)
+    found: torch.Tensor = classes[torch.nn.functional.one_hot(place, len(classes)).sum(0).argmax(1)]
+    return found

@@ -205,6 +205,17 @@ def test_probabilities_and_labels_stay_what_they_are(output, linear, images):
         torch.testing.assert_close(answer.sum(1), torch.ones(len(images)))
 
 
+@pytest.mark.parametrize("code", [-1, -2, 2**40])
+def test_a_code_that_is_no_class_is_passed_on(code, linear, images):
+    class Refusing(LinearClassifier):
+        def predict(self, images):
+            return torch.full((len(images),), code)
+
+    model = Shifted(DrawParams(draws=3)).wrap(Refusing(linear.weight, output=Output.LABELS))
+    assert model.predict(images).tolist() == [code] * len(images)
+    assert model.predict(images[:0]).shape == (0,)
+
+
 def test_a_black_box_is_scored_without_gradients(images):
     base = CallableModel.from_callable(lambda rows: (rows.mean(axis=(1, 2, 3)) > 0.5).astype("int64"), array="numpy")
     model = Halved().wrap(base)
