@@ -31,7 +31,7 @@ def defenses_of(recipe: Recipe) -> list[TrainingDefense]:
 
     Raises:
         UnknownNameError: there is none of a kind.
-        SpecError: bad parameters, or a defence that nothing can be trained with.
+        SpecError: bad parameters, a defence that nothing can be trained with, or whose loss a later one leaves out.
     """
     made: list[TrainingDefense] = []
     for spec in recipe.defenses:
@@ -47,6 +47,14 @@ def defenses_of(recipe: Recipe) -> list[TrainingDefense]:
                 found=type(defense).__name__,
                 expected="a way to train, or a defence that changes the image",
                 hint="name it in the `defenses` of a model of a run spec instead",
+            )
+        lost = next((before for before in made[:-1] if type(before).loss is not TrainingDefense.loss), None)
+        if lost is not None and made[-1].replaces_loss:
+            raise SpecError(
+                f"defence {spec.kind!r} would leave out the loss of one before it",
+                where="recipe.defenses",
+                found=f"{type(lost).__name__} before {type(made[-1]).__name__}",
+                hint=f"put {spec.kind!r} first",
             )
     return made
 

@@ -22,6 +22,7 @@ from charpy_models.accuracy import count_correct, count_robust
 from charpy_models.architectures.wide_resnet import WideResNet
 from charpy_models.checkpoint import Checkpoint
 from charpy_models.data import read_split
+from charpy_models.defenses import defenses_of
 from charpy_models.recipes import Augmentation, Recipe, recipe_for
 from charpy_models.training import Images, Progress, fit
 from charpy_plugins.defenses.distillation import Distillation
@@ -282,6 +283,17 @@ def test_a_bad_defence_is_refused_before_anything_is_trained(data, spec, error, 
     with pytest.raises(error, match=words):
         fit(with_defenses(spec), *data, seed=3, listen=told.append)
     assert not told
+
+
+@pytest.mark.parametrize("before", [("trades", {"radius": 0.1}), ("distillation", {})])
+def test_a_loss_is_not_left_out(data, before):
+    told: list[Progress] = []
+    with pytest.raises(SpecError, match="leave out the loss") as caught:
+        fit(with_defenses(before, ("distillation", {})), *data, seed=3, listen=told.append)
+    assert not told
+    assert "first" in caught.value.hint
+    assert len(defenses_of(with_defenses(("adversarial_training", {"radius": 0.1}), ("distillation", {})))) == 2
+    assert len(defenses_of(with_defenses(("distillation", {}), ("trades", {"radius": 0.1})))) == 2
 
 
 def test_a_bad_defence_is_refused_before_anything_is_written(tmp_path, monkeypatch, capsys):

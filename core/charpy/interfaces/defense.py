@@ -90,6 +90,9 @@ class TrainingDefense(Component):
     phases: ClassVar[int] = 1
     """Trainings, each of all epochs from fresh weights; the last one's network is kept."""
 
+    replaces_loss: ClassVar[bool] = False
+    """Whether `loss` takes no account of `Lesson.loss`: no defence before it may then have a loss of its own."""
+
     @property
     def replays(self) -> int:
         """Steps on each batch."""

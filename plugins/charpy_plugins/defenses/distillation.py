@@ -25,6 +25,7 @@ class Distillation(TrainingDefense):
     """
 
     phases = 2
+    replaces_loss = True
 
     class Params(BaseParams):
         """How soft."""
