@@ -71,9 +71,11 @@ def subject_of(spec: ModelSpec, registry: Registry) -> Subject:
         return model
 
     def redrawn(more: int) -> Model:
+        defenses = [_defense(defense, registry, more) for defense in spec.defenses]
+        _check_draws([(item.kind, made) for item, made in zip(spec.defenses, defenses, strict=True)])
         model = undefended()
-        for defense in spec.defenses:
-            model = _defense(defense, registry, more).wrap(model)
+        for defense in defenses:
+            model = defense.wrap(model)
         return model
 
     kinds = tuple(defense.kind for defense in spec.defenses)
@@ -89,19 +91,40 @@ def _is_drawn(spec: ComponentSpec, registry: Registry) -> bool:
     return bool(getattr(component, "randomised", False)) and "seed" in component.Params.model_fields
 
 
+def _check_draws(defenses: Sequence[tuple[str, Defense]]) -> None:
+    """Refuse two defences of a kind that would draw the same: the second changes what the first changed already.
+
+    Raises:
+        ModelError: a kind and its seed stand twice.
+    """
+    drawn = [
+        (kind, defense.params.seed)
+        for kind, defense in defenses
+        if defense.randomised and hasattr(defense.params, "seed")
+    ]
+    for kind, seed in drawn:
+        if drawn.count((kind, seed)) > 1:
+            raise ModelError(
+                f"defence {kind!r} stands twice and would draw the same both times",
+                where="defenses",
+                found=f"seed {seed} twice",
+                hint="give one of them another `seed`, or leave it out",
+            )
+
+
 def _defense(spec: ComponentSpec, registry: Registry, more: int) -> Defense:
     """The defence; one that draws at random is seeded `more` higher."""
-    defense = registry.create("defenses", spec.kind, spec.params)
-    if more and _is_drawn(spec, registry):
-        defense = registry.create("defenses", spec.kind, {**spec.params, "seed": defense.params.seed + more})
-    if isinstance(defense, TrainingDefense):
+    if issubclass(registry.load("defenses", spec.kind), TrainingDefense):
         raise ModelError(
             f"defence {spec.kind!r} is a way to train: it does not stand before a trained model",
             where="defenses",
-            found=type(defense).__name__,
+            found=registry.load("defenses", spec.kind).__name__,
             expected="a defence that stands between image and model",
             hint="put it into `recipe.defenses` of a training spec, `charpy train SPEC`, and open the weights instead",
         )
+    defense = registry.create("defenses", spec.kind, spec.params)
+    if more and _is_drawn(spec, registry):
+        defense = registry.create("defenses", spec.kind, {**spec.params, "seed": defense.params.seed + more})
     if not isinstance(defense, Defense):
         raise ModelError(
             f"defence {spec.kind!r} does not wrap a model",

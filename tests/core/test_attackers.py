@@ -269,3 +269,15 @@ def test_a_defence_may_have_a_state_that_a_static_attacker_does_not_see(tmp_path
 
     with attacked_statically(tmp_path / "run.charpy", Denoiser()) as run:
         assert run.meta("finished")
+
+
+def test_a_defence_that_draws_does_not_draw_the_same_twice():
+    def opened(*defenses: dict):
+        return subject_of(parse(ModelSpec, {"reference": "digits-cnn", "defenses": defenses}), registry()).open()
+
+    with pytest.raises(ModelError, match="would draw the same") as caught:
+        opened(RESIZE, BITS, RESIZE)
+    assert "seed" in caught.value.hint
+    opened(RESIZE, {"kind": "random_resize", "params": {"draws": 2, "seed": 1}})
+    opened(RESIZE, {"kind": "tvm", "params": {"steps": 1}})
+    opened(BITS, BITS)

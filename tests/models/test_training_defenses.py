@@ -304,9 +304,9 @@ def test_a_bad_defence_is_refused_before_anything_is_written(tmp_path, monkeypat
     assert not (tmp_path / "here").exists()
 
 
+@pytest.mark.parametrize("params", [{}, {"radius": 0.1}], ids=["bare", "radius"])
 @pytest.mark.parametrize("kind", ["adversarial_training", "trades", "distillation"])
-def test_a_run_is_told_to_train_instead(kind):
-    params = {} if kind == "distillation" else {"radius": 0.1}
+def test_a_run_is_told_to_train_instead(kind, params):
     spec = ModelSpec(reference="digits-cnn", defenses=(ComponentSpec(kind=kind, params=params),))
     with pytest.raises(ModelError, match="charpy train") as caught:
         subject_of(spec, registry()).open()
