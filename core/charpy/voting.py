@@ -19,6 +19,7 @@ from charpy.errors import ModelError
 from charpy.interfaces.certifier import Arithmetic, Certifier
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
+from charpy.interfaces.defense import Defense, GradientPath
 from charpy.interfaces.model import Model, Output
 from charpy.random import Random, sample_keys
 from charpy.threat import Access, ThreatModel
@@ -36,6 +37,18 @@ class VotingParams(BaseParams):
     draws: int = param(100, ge=1, description="random changes of an image that vote", unit="draws", source="ours")
     seed: int = param(0, description="of the changes; they are the same for every image")
     num_classes: int | None = param(None, ge=2, description="K, where the model inside gives labels and does not say")
+
+
+class VotingDefense(Defense):
+    """A defence by vote; `wrap` says by which one."""
+
+    gradient = GradientPath.BPDA
+    randomised = True
+    Params = VotingParams
+
+    @abstractmethod
+    def wrap(self, model: Model) -> VotingModel:
+        """The vote: scores from any model, gradients from one that gives them."""
 
 
 class VotingModel(Model):

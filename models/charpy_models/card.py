@@ -19,7 +19,12 @@ class SplitCard(Spec):
 
 
 class Accuracy(Spec):
-    """Clean accuracy, measured on the whole test split with the weights as they are stored."""
+    """Clean accuracy, measured on the whole test split with the weights as they are stored.
+
+    It is that of the network alone, also where it was trained on changed images. Only where a defence of the recipe
+    changes the shape of an image, so that the network alone takes no image of the data, is it measured behind the
+    defences that change images: what a run spec with the same `defenses` would find.
+    """
 
     correct: int = Field(ge=0)
     samples: int = Field(ge=1)
@@ -31,7 +36,9 @@ class ValidationCard(Spec):
 
     samples: int = Field(ge=1, description="held out, drawn by the seed")
     epoch: int = Field(ge=1, description="whose weights these are: the one that got most of them right")
-    correct: int = Field(ge=0, description="of these; of a training for an Linf radius, also under PGD there")
+    correct: int = Field(
+        ge=0, description="of these, as for the accuracy; of a training for an Linf radius, also under PGD there"
+    )
 
 
 class RobustAccuracy(Spec):
@@ -62,10 +69,12 @@ class Card(Spec):
     weights: str = Field(description="file name of the weights")
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of that file")
     bytes: int = Field(ge=1, description="of that file")
-    input_shape: tuple[int, int, int] = Field(description="(C, H, W) of one image, in [0, 1]")
+    input_shape: tuple[int, int, int] = Field(description="(C, H, W) of what the network itself takes, in [0, 1]")
     num_classes: int = Field(ge=2)
     parameters: int = Field(ge=1, description="trained numbers")
-    accuracy: Accuracy
+    accuracy: Accuracy = Field(
+        description="of the network alone, or behind the recipe's defences where they change the shape of an image"
+    )
     validation: ValidationCard | None = Field(default=None, description="if the best epoch's weights were kept")
     robust_accuracy: RobustAccuracy | None = Field(default=None, description="of networks trained for an Linf radius")
     train: SplitCard

@@ -54,7 +54,8 @@ class Recipe(Spec):
     defenses: tuple[ComponentSpec, ...] = Field(
         default=(),
         description="ways to train, in order: kind and params; of a defence that changes the image, such as tvm, its"
-        " changed images are trained on",
+        " changed images are trained on, of a defence by vote what a vote sees. The network is built for the shape"
+        " that they leave",
     )
 
     def build(self) -> nn.Module:
@@ -196,6 +197,40 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             epochs=5,
             learning_rate=5e-3,
             defenses=(_pgd(0.2, steps=3, step_size=0.1, ramp=0.4),),
+        ),
+        "mnist-lenet-trades": _mnist(
+            "lenet:LeNet",
+            epochs=5,
+            learning_rate=5e-3,
+            defenses=(ComponentSpec(kind="trades", params={"radius": 0.2, "steps": 3, "step_size": 0.1}),),
+        ),
+        "mnist-lenet-tvm": _mnist(
+            "lenet:LeNet",
+            epochs=3,
+            learning_rate=5e-3,
+            defenses=(ComponentSpec(kind="tvm", params={"steps": 30}),),
+        ),
+        "mnist-lenet-thermometer": _mnist(
+            "lenet:LeNet",
+            epochs=10,
+            learning_rate=5e-3,
+            defenses=(ComponentSpec(kind="thermometer", params={"levels": 16}),),
+            **{"in_channels": 16, "mean": [0.5], "std": [0.5]},
+        ),
+        "mnist-lenet-noise": _mnist(
+            "lenet:LeNet",
+            epochs=6,
+            learning_rate=5e-3,
+            defenses=(ComponentSpec(kind="randomized_smoothing", params={"sigma": 0.5}),),
+        ),
+        "mnist-lenet-ablation": _mnist(
+            "lenet:LeNet",
+            epochs=8,
+            learning_rate=5e-3,
+            defenses=(
+                ComponentSpec(kind="randomized_ablation", params={"keep": 45, "encoding": "doubled", "draws": 20}),
+            ),
+            **{"in_channels": 2, "mean": [0.0], "std": [0.2]},
         ),
         "mnist-lenet-distilled": _mnist(
             "lenet:LeNet",

@@ -29,7 +29,7 @@ from charpy_models.accuracy import count_correct, count_robust
 from charpy_models.card import Accuracy, Card, DefenseCard, RobustAccuracy, ValidationCard
 from charpy_models.checkpoint import Checkpoint, write_whole
 from charpy_models.data import Split, hold_out, read_reference, read_split
-from charpy_models.defenses import defenses_of, robust_at
+from charpy_models.defenses import defenses_of, measured, robust_at, shape_behind
 from charpy_models.progress import progress
 from charpy_models.recipes import Precision, Recipe, recipe_for
 from charpy_models.spec import TrainSpec
@@ -149,17 +149,26 @@ def _split(spec: TrainSpec, split: str, data_dir: str | None) -> Split:
 
 def _check(recipe: Recipe, data: Split) -> None:
     """Refuse defences or a network that nothing can be trained with, before anything is."""
-    defenses_of(recipe)
+    defenses = defenses_of(recipe)
+    shown = shape_behind(defenses, data.shape)
+    if shown != data.shape and robust_at(defenses) is not None:
+        raise SpecError(
+            "a defence that attacks the network needs images of one shape",
+            where="recipe.defenses",
+            found=f"{', '.join(spec.kind for spec in recipe.defenses)}; (C, H, W) = {data.shape} becomes {shown}",
+            hint="leave out the one that trains for a radius, or the one that changes the shape",
+        )
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         network = recipe.build().eval()
         try:
-            shape = tuple(network(torch.zeros(2, *data.shape)).shape)
+            shape = tuple(network(torch.zeros(2, *shown)).shape)
         except Exception as cause:
             raise SpecError(
                 "the network does not take the images",
                 where=recipe.architecture,
                 found=f"{type(cause).__name__}: {cause}",
-                expected=f"images of shape {data.shape}",
+                expected=f"images of shape {shown}"
+                + f", which the defences make of {data.shape}" * (shown != data.shape),
                 hint="set in_channels and image_size in architecture_params",
             ) from cause
     if len(shape) != 2 or shape[1] < data.num_classes:
@@ -194,7 +203,8 @@ def _card(
     """The card of `weights`, measured on the test split."""
     whole, held_out, test = data
     module = trained.module
-    correct = count_correct(module, test.images, test.labels)
+    defenses = defenses_of(spec.recipe)
+    correct = count_correct(measured(module, defenses, test.images), test.images, test.labels)
     validation = None
     if held_out is not None and trained.correct is not None:
         validation = ValidationCard(samples=len(held_out.labels), epoch=trained.epoch, correct=trained.correct)
@@ -203,7 +213,7 @@ def _card(
         weights=f"{spec.name}.safetensors",
         sha256=hashlib.sha256(weights).hexdigest(),
         bytes=len(weights),
-        input_shape=test.shape,
+        input_shape=shape_behind(defenses, test.shape),
         num_classes=test.num_classes,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         accuracy=Accuracy(correct=correct, samples=test.card.samples, value=correct / test.card.samples),

@@ -17,7 +17,7 @@ from charpy.pixels import as_images
 from charpy_models.accuracy import count_correct, count_robust
 from charpy_models.augmentation import augment
 from charpy_models.checkpoint import Checkpoint, State
-from charpy_models.defenses import defenses_of, robust_at
+from charpy_models.defenses import defenses_of, measured, robust_at
 from charpy_models.recipes import Precision, Recipe
 from charpy_models.schedule import schedule_of
 
@@ -223,7 +223,7 @@ class _Training:
             return None
         self.module.eval()
         if self.radius is None:
-            correct = count_correct(self.module, *self.held_out)
+            correct = count_correct(measured(self.module, self.defenses, self.held_out.images), *self.held_out)
         else:
             correct = count_robust(self.module, *self.held_out, radius=self.radius, steps=PGD_STEPS, seed=self.seed)
         self.module.train()

@@ -149,6 +149,38 @@ class MnistLeNetDistilled(MnistModel):
     kind = "mnist-lenet-distilled"
 
 
+class MnistLeNetTrades(MnistModel):
+    """LeNet-5 for MNIST, trained by TRADES against Linf 0.2: 61,706 parameters."""
+
+    kind = "mnist-lenet-trades"
+
+
+class MnistLeNetTVM(MnistModel):
+    """LeNet-5 for MNIST, trained on images of least total variation: 61,706 parameters."""
+
+    kind = "mnist-lenet-tvm"
+
+
+class MnistLeNetThermometer(MnistModel):
+    """LeNet-5 for MNIST behind the defence `thermometer` of 16 levels, and for its codes only: 63,956 parameters."""
+
+    kind = "mnist-lenet-thermometer"
+    input_shape = (16, 28, 28)
+
+
+class MnistLeNetNoise(MnistModel):
+    """LeNet-5 for MNIST, trained on noise for `randomized_smoothing` with sigma 0.5: 61,706 parameters."""
+
+    kind = "mnist-lenet-noise"
+
+
+class MnistLeNetAblation(MnistModel):
+    """LeNet-5 for MNIST behind `randomized_ablation` to 45 pixels, doubled, and for those only: 61,856 parameters."""
+
+    kind = "mnist-lenet-ablation"
+    input_shape = (2, 28, 28)
+
+
 class MnistRobust(MnistModel):
     """A wider LeNet-5 for MNIST, adversarially trained against Linf 0.3: 120,382 parameters."""
 

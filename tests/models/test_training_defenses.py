@@ -104,6 +104,10 @@ def test_without_a_radius_it_is_plain_training_to_the_bit(data, params):
         ("distillation", {}, {"temperature": 2}),
         ("tvm", {"steps": 3}, {"steps": 4}),
         ("tvm", {"steps": 3}, {"seed": 1}),
+        ("randomized_smoothing", {}, {"sigma": 0.5}),
+        ("randomized_smoothing", {}, {"clip": False}),
+        ("randomized_ablation", {}, {"keep": 20}),
+        ("randomized_ablation", {}, {"fill": 0.2}),
     ],
     ids=str,
 )
@@ -270,7 +274,6 @@ def test_the_card_names_the_defences(tmp_path, monkeypatch, capsys):
 BAD = {
     "unknown": (("trade", {"radius": 1}), UnknownNameError, "trades"),
     "detector": (("feature_squeezing_detector", {}), SpecError, "nothing is trained"),
-    "smoothing": (("randomized_smoothing", {}), SpecError, "nothing is trained"),
     "no radius": (("trades", {}), SpecError, "radius"),
     "unknown parameter": (("distillation", {"temprature": 3}), SpecError, "temperature"),
     "attack": (("adversarial_training", {"radius": 1, "attack": {"kind": "fast"}}), SpecError, "battery"),

@@ -9,13 +9,12 @@ import torch
 
 from charpy.errors import ModelError
 from charpy.interfaces.component import param
-from charpy.interfaces.defense import Defense, GradientPath
 from charpy.interfaces.model import Model
 from charpy.random import Random
-from charpy.voting import VotingModel, VotingParams
+from charpy.voting import VotingDefense, VotingModel, VotingParams
 
 
-class RandomizedAblation(Defense):
+class RandomizedAblation(VotingDefense):
     """Answers with the share of votes of the model over copies of the image that keep a few random pixels.
 
     Each vote sees `keep` places, drawn uniformly without replacement, with all their channels; the others are NULL. An
@@ -27,9 +26,6 @@ class RandomizedAblation(Defense):
     (x, 1 - x), NULL (0, 0), for a model of 2 C channels.
     """
 
-    gradient = GradientPath.BPDA
-    randomised = True
-
     class Params(VotingParams):
         """How much is kept, what NULL is, and the number of draws."""
 
@@ -39,7 +35,7 @@ class RandomizedAblation(Defense):
         encoding: Literal["fill", "doubled"] = param("fill", description="how the model inside is told of NULL")
         fill: float = param(0.5, ge=0, le=1, description="value of NULL (encoding: fill)", source="ours")
 
-    def wrap(self, model: Model) -> Model:
+    def wrap(self, model: Model) -> Ablated:
         """The model behind the ablation: scores from any model, gradients from one that gives them."""
         return Ablated(model, self.params)
 

@@ -9,13 +9,12 @@ from typing import Any
 import torch
 
 from charpy.interfaces.component import param
-from charpy.interfaces.defense import Defense, GradientPath
 from charpy.interfaces.model import Model
 from charpy.random import Random
-from charpy.voting import VotingModel, VotingParams
+from charpy.voting import VotingDefense, VotingModel, VotingParams
 
 
-class RandomizedSmoothing(Defense):
+class RandomizedSmoothing(VotingDefense):
     """Answers with the share of votes of the model over copies of the image with Gaussian noise.
 
     The smoothed classifier is argmax_c P(f(x + e) = c) with e ~ N(0, sigma^2 I) (section 3.1); here the share of
@@ -25,9 +24,6 @@ class RandomizedSmoothing(Defense):
     Differs from the paper: noisy values are clipped to [0, 1], which is what a model here may be asked; the proof holds
     as well, with the clipping as a part of f. `clip: false` is for a model that was trained on noise without it.
     """
-
-    gradient = GradientPath.BPDA
-    randomised = True
 
     class Params(VotingParams):
         """The noise and the number of draws."""
@@ -42,7 +38,7 @@ class RandomizedSmoothing(Defense):
         )
         clip: bool = param(True, description="noisy values are clipped to [0, 1]", source="ours")
 
-    def wrap(self, model: Model) -> Model:
+    def wrap(self, model: Model) -> Smoothed:
         """The smoothed model: scores from any model, gradients from one that gives them."""
         return Smoothed(model, self.params)
 
