@@ -15,9 +15,12 @@ class Thermometer(Transformation):
     """Encodes each value by the levels that it exceeds, for a model that was trained on this encoding.
 
     Channel c of l levels becomes the channels c l .. c l + l - 1, of which number k - 1 is 1 where x > k / l, else 0,
-    k = 1..l. Gradients pass it as through min(max(x - k / l, 0), 1) (Athalye, Carlini & Wagner 2018, section 5.1.1).
+    k = 1..l. Gradients pass it as through min(max(x - k / l + 1/2, 0), 1), a ramp around the level.
 
     Differs from the paper: there, a level is 1 where x does not exceed it; a model that was trained so sees 1 - this.
+    Differs from Athalye, Carlini & Wagner 2018, section 5.1.1: their ramp, min(max(x - k / l, 0), 1), begins at the
+    level, so that a level that x does not exceed passes no gradient, and a black pixel none at all. On 40 images of
+    MNIST, APGD through theirs breaks 4 at Linf 25/255, through this one 35.
     """
 
     gradient = GradientPath.BPDA
@@ -34,8 +37,8 @@ class Thermometer(Transformation):
         return (self._excess(images) > 0).to(images.dtype).flatten(1, 2)
 
     def surrogate(self, images: torch.Tensor) -> torch.Tensor:
-        """By how much each level is exceeded."""
-        return self._excess(images).clamp(0, 1).flatten(1, 2)
+        """A ramp around each level, 1/2 to either side."""
+        return (self._excess(images) + 0.5).clamp(0, 1).flatten(1, 2)
 
     def outer_shape(self, inner: Shape) -> Shape:
         """One channel for `levels` of those that the model inside takes.

@@ -39,8 +39,8 @@ def test_channels_stay_together():
     assert thermometer(8).transform(torch.zeros(1, 1, 1, 1)).sum() == 0
 
 
-def test_gradients_are_those_of_the_published_surrogate():
-    """min(max(x - k / l, 0), 1): each level that x exceeds passes its gradient."""
+def test_gradients_are_those_of_a_ramp_around_each_level():
+    """min(max(x - k / l + 1/2, 0), 1): each level nearer than 1/2 passes its gradient."""
     base, images = model_of(6), torch.rand(5, 2, 4, 5, generator=torch.Generator().manual_seed(3))
     model = thermometer(6).wrap(base)
     leaf = images.clone().requires_grad_(True)
@@ -48,9 +48,17 @@ def test_gradients_are_those_of_the_published_surrogate():
     weight = base.weight[1].view(2, 6, 4, 5)
     expected = torch.zeros_like(images)
     for level in range(1, 7):
-        expected += weight[:, level - 1] * (images > level / 6)
+        expected += weight[:, level - 1] * ((images - level / 6).abs() < 0.5)
     torch.testing.assert_close(found, expected)
     assert torch.equal(model.predict(images), base.predict(thermometer(6).transform(images)))
+
+
+def test_black_and_white_have_a_gradient():
+    """Where the published stand-in has none: a model that asks how much ink there is can be led to a black pixel."""
+    model = thermometer(4).wrap(LinearClassifier(torch.stack([torch.zeros(4, 1, 2), torch.ones(4, 1, 2)])))
+    leaf = torch.tensor([[[[0.0, 1.0]]]], requires_grad=True)
+    found = torch.autograd.grad(model.predict(leaf)[:, 1].sum(), leaf)[0]
+    assert (found >= 1).all()
 
 
 def test_the_model_outside_takes_images():
