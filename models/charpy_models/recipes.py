@@ -257,7 +257,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         ),
         "cifar10-resnet-tvm": _cifar10(
             "resnet:ResNet",
-            epochs=6,
+            epochs=4,
             learning_rate=1e-2,
             blocks=2,
             defenses=(ComponentSpec(kind="tvm", params={"steps": 30}),),
