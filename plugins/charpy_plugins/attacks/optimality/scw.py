@@ -6,8 +6,10 @@ from enum import StrEnum
 
 import torch
 
+from charpy.geometry import column, norm_of
 from charpy.interfaces.attack import Attack, Family, Task
 from charpy.interfaces.component import param
+from charpy.losses import unit_of
 from charpy.search.adam import direction, moments
 from charpy.search.constant import LARGEST, constants, falling, search_constant, stalled
 from charpy.search.stream import State, each_sample
@@ -21,6 +23,14 @@ SHORTEST = 10
 
 FASTER = 10.0
 """Where the budget cuts a descent short, its learning rate grows as the steps shrink, up to so many times."""
+
+STRIDE = 0.3
+"""A larger learning rate shrinks, at most to its own, until a step is this share of the way to the boundary as the
+gradient of the original has it."""
+
+SLOPES = (1.0, 1e3)
+"""Where the largest slope of the original's margin lies outside, scores count in another unit: the first constant is
+made for slopes of about 1."""
 
 
 class Form(StrEnum):
@@ -54,7 +64,9 @@ class Scw(Attack):
         mu: float = param(1.0, ge=0, description="penalty: weight of the roughness", source="ours")
         steps: int = param(1000, ge=1, description="steps of one descent, the budget allowing", source=CODE)
         searches: int = param(5, ge=1, description="constants that are tried", source=CODE)
-        learning_rate: float = param(0.1, gt=0, description="of Adam", source=ZHANG)
+        learning_rate: float = param(
+            0.01, gt=0, description="of Adam; the paper has 0.1, its code 0.005", source="ours"
+        )
         constant: float = param(15.0, gt=0, description="first c, 1 / lambda", source=ZHANG)
         confidence: float = param(0.0, ge=0, description="margin m", unit="logits", source="Zhang et al. 2019, eq. 3")
         abort_early: bool = param(True, description="end a descent that has stopped falling", source=CODE)
@@ -79,7 +91,7 @@ class _Descent:
         left = task.threat.queries - params.line_search
         self.steps = max(1, min(params.steps, max(left // params.searches, SHORTEST)))
         self.stalls = params.abort_early and self.steps == params.steps
-        self.rate = params.learning_rate * min(params.steps / self.steps, FASTER) ** 0.5
+        self.rate = params.learning_rate * min(params.steps / self.steps, FASTER)
 
     def begin(self, sample: torch.Tensor, _: torch.Tensor) -> State:
         """At z = 0, the image itself."""
@@ -87,7 +99,9 @@ class _Descent:
         return {
             "images": images,
             "z": torch.zeros_like(images),
-            "size": torch.full(sample.shape, torch.inf, device=images.device),
+            "size": (unknown := torch.full(sample.shape, torch.inf, device=images.device)),
+            "reach": unknown,
+            "unit": torch.ones_like(unknown),
             "iteration": torch.zeros_like(sample),
             **falling(sample),
             **moments(images),
@@ -105,9 +119,13 @@ class _Descent:
         first = (state["iteration"] == 0) & (state["searches"] == 0)
         self.witnesses.begin(state["sample"][first], margins[first])
         self.witnesses.meet(state["sample"], x, margins)
-        short = margins + self.params.confidence
+        succeeded = margins < -self.params.confidence
+        state["unit"] = torch.where(first, unit_of(slope, *SLOPES), state["unit"])
+        margins, slope = margins / state["unit"], slope / column(state["unit"])
+        away = margins.abs() / norm_of(Norm.L2, slope).clamp_min(1e-12)
+        state["reach"] = torch.where(first, away.nan_to_num(nan=torch.inf), state["reach"])
+        short = margins + self.params.confidence / state["unit"]
         length = r.square().flatten(1).sum(1)
-        succeeded = (short < 0) if self.params.confidence else margins < 0
         state["size"] = torch.where(succeeded, torch.minimum(state["size"], length), state["size"])
         loss = length + state["constant"] * short.clamp_min(0)
         # The clipping has no slope outside the box (the discussion of section 4.2).
@@ -118,7 +136,9 @@ class _Descent:
         elif self.params.mu:
             loss = loss + self.params.mu * smoother.roughness(r)
             gradient = gradient + self.params.mu * smoother.roughness_slope(r)
-        state["z"] = state["z"] - self.rate * direction(state, gradient)
+        # A step of 1 in every z is one of 1 in every r: constants stay.
+        rate = (STRIDE * state["reach"] / r[0].numel() ** 0.5).clamp(self.params.learning_rate, self.rate)
+        state["z"] = state["z"] - column(rate) * direction(state, gradient)
         state["iteration"] = state["iteration"] + 1
         ended = state["iteration"] >= self.steps
         if self.stalls:
