@@ -30,7 +30,8 @@ TITLES: dict[Name, tuple[str, str]] = {
     "dual": (
         "Adversarial accuracy of every model",
         "Lower is better for the model. In bold: the lowest of a column among models without defences, and those "
-        "within five points of it. Intervals are 95 % (Wilson).",
+        "within five points of it; of several rows about one model, only the one that breaks most. Intervals are 95 % "
+        "(Wilson).",
     ),
     "duels": (
         "Attack against attack",

@@ -252,3 +252,21 @@ def test_a_model_that_cannot_be_opened_again_is_named(build, synthetic):
         compare([build("a", synthetic.FRAIL)], transfer_with=registry())
     assert "frail" in str(error.value)
     assert "--transfer" in error.value.hint
+
+
+def test_bold_is_for_valid_rows_and_for_a_models_worst_row(build, synthetic):
+    """A weak attack makes a model that another run breaks no better; a run that is no evidence wins nothing."""
+    strong = build("strong", breaks(synthetic, *range(5)), breaks(synthetic, 0, 1, name="other"), labels=TEN)
+    models = strong.meta("models")
+    models[1]["fingerprint"] = {"weights": "beef"}
+    strong.set_meta(models=models)
+    weak = build("weak", breaks(synthetic), labels=TEN)
+    sick = synthetic.Plan("sick", predictions=(None, *TEN[1:]))
+    ill = build("ill", sick, labels=TEN, models=[{**models[1], "name": "sick", "fingerprint": {"weights": "11"}}])
+    found = compare([strong, weak, ill])
+    assert [entry.status for entry in found.entries] == ["valid", "valid", "valid", "invalid"]
+    cells = {cell.entry: (cell.broken.count, cell.mark) for cell in found.dual if (cell.norm, cell.th) == ("l0", 1)}
+    assert list(cells.values()) == [(5, ""), (2, "lowest"), (0, ""), (0, "")]
+    assert [entry.marks for entry in found.entries] == [4, 8, 4, 0]  # under Linf nothing breaks
+    alone = compare([weak, build("again", breaks(synthetic, 1), labels=TEN)])
+    assert not any(cell.mark for cell in alone.dual)  # one model has no rival

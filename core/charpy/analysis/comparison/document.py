@@ -53,7 +53,8 @@ class CellPart(Part):
     broken: Rate = Field(description="adversarial accuracy: broken of correctly classified")
     proven: Rate | None = Field(description="proven of correctly classified; None where nothing was tried to prove")
     mark: Literal["lowest", "near", ""] = Field(
-        description="lowest of the column among rows without defences, or within five points of it (the paper's bold)"
+        description="lowest of the column among models without defences, or within five points of it (the paper's "
+        "bold); of several rows about one model only the highest, and no row whose grade is invalid"
     )
     grade: Grade = Field(description="of the run's own report: whether what held is evidence")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from charpy.analysis.comparison.document import CellPart, Rate
@@ -25,24 +25,27 @@ def dual_cells(entries: Sequence[Entry]) -> tuple[CellPart, ...]:
     """One cell per row, norm and level that it was assessed at.
 
     The lowest of a column, and what lies within `NEAR` of it, are marked; as in the paper only among models without
-    defences, and only where there are two to choose from.
+    defences, and only where there are two models to choose from. A model that has several rows stands by the highest of
+    its figures, since what broke it in one row broke it; a row that is no evidence is not marked and is no rival.
     """
     cells = [cell for entry in entries for cell in _cells(entry)]
-    bare = {entry.title for entry in entries if not entry.assessment.model.defenses}
-    lowest: dict[tuple[str, int], float] = {}
-    rivals: dict[tuple[str, int], int] = {}
+    bare = {entry.title: entry.model for entry in entries if not entry.assessment.model.defenses}
+    highest: dict[tuple[str, int], dict[str, float]] = {}
     for cell in cells:
-        if cell.entry in bare and cell.broken.value is not None:
-            column = cell.norm, cell.th
-            lowest[column] = min(cell.broken.value, lowest.get(column, 1.0))
-            rivals[column] = rivals.get(column, 0) + 1
+        if _competes(cell, bare) and cell.broken.value is not None:
+            models = highest.setdefault((cell.norm, cell.th), {})
+            models[bare[cell.entry]] = max(cell.broken.value, models.get(bare[cell.entry], 0.0))
     marked = []
     for cell in cells:
-        column = cell.norm, cell.th
-        if cell.entry in bare and rivals.get(column, 0) > 1:
-            cell = cell.model_copy(update={"mark": mark_of(cell.broken, lowest[column])})
+        models = highest.get((cell.norm, cell.th), {})
+        if _competes(cell, bare) and len(models) > 1 and cell.broken.value == models.get(bare[cell.entry]):
+            cell = cell.model_copy(update={"mark": mark_of(cell.broken, min(models.values()))})
         marked.append(cell)
     return tuple(marked)
+
+
+def _competes(cell: CellPart, bare: Mapping[str, str]) -> bool:
+    return cell.entry in bare and cell.grade != "invalid"
 
 
 def mark_of(found: Rate, lowest: float) -> Literal["lowest", "near", ""]:
