@@ -104,7 +104,7 @@ def _dual(document: Comparison) -> Iterator[Table]:
         rows = tuple(
             (
                 Cell(entry.title, " + ".join(entry.defenses)),
-                Cell(entry.status),
+                Cell(entry.status, "" if entry.finished else "unfinished"),
                 shown(entry.clean),
                 *(_dual_cell(cells.get((entry.title, th))) for th in levels),
             )
@@ -123,6 +123,8 @@ def _dual_cell(cell: CellPart | None) -> Cell:
         return Cell(NOTHING)
     share = shown(cell.broken)
     notes = [share.small] if share.small else []
+    if cell.broken.total and cell.broken.value is None:
+        notes.append(f"{cell.broken.count} broken so far")
     if cell.proven is not None and cell.proven.value is not None:
         notes.append(f"proven {percent(cell.proven.value)}")
     if cell.grade != "supported":

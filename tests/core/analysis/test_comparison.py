@@ -270,3 +270,38 @@ def test_bold_is_for_valid_rows_and_for_a_models_worst_row(build, synthetic):
     assert [entry.marks for entry in found.entries] == [4, 8, 4, 0]  # under Linf nothing breaks
     alone = compare([weak, build("again", breaks(synthetic, 1), labels=TEN)])
     assert not any(cell.mark for cell in alone.dual)  # one model has no rival
+
+
+@pytest.mark.parametrize("carry", [True, False])
+def test_of_an_unfinished_run_only_levels_that_every_sample_reached_have_figures(build, synthetic, carry):
+    """What the lower levels broke is broken at those that were not reached, and nothing is known of the rest."""
+    plan = breaks(synthetic, 1, 2)
+    whole = build("whole", plan, labels=TEN, levels=(1, 3))
+    half = build("half", plan, labels=TEN, levels=(1, 3), carry=carry, finished=False, stop_after=6)
+    found = compare([whole, half])
+    title = found.entries[1].title
+    rates = {(c.norm, c.th): c.broken for c in found.dual if c.entry == title}
+    assert rates["l0", 1].value == 0.2
+    for column in (("l0", 3), ("linf", 1), ("linf", 3)):
+        assert (rates[column].value, rates[column].low, rates[column].high) == (None, None, None)
+    assert rates["l0", 3].count == 2 * carry
+    assert not any(c.adversarial_accuracy for c in found.classes if (c.entry, c.th) == (title, 3))
+    assert not any(part.entry == title for part in found.agreement)
+    assert not any(cell.entry == title and cell.th == 3 for cell in found.attacks)
+    assert not any(curve.entry == title for curve in found.curves)
+    assert {(duel.norm, duel.th) for duel in found.duels} == {("l0", 1)}
+    assert not any("half" in note and "left standing" in note for note in found.notes)
+    assert found.entries[1].finished is False
+
+
+def test_an_unfinished_search_has_no_figures(build, synthetic):
+    finds = [synthetic.Find("l0", 2, 8, 5), synthetic.Find("l0", 3, 8, 1)]
+    run = build(
+        "min", synthetic.Plan("net", finds=finds), levels="minimal", norms=("l0",), finished=False, stop_after=8
+    )
+    found = compare([run])
+    assert not any((found.areas, found.curves, found.attacks, found.duels))
+    assert [cell.broken.value for cell in found.dual] == [None] * 4
+    assert [cell.broken.count for cell in found.dual] == [1, 1, 2, 2]
+    assert {part.section for part in found.missing} >= {"areas", "curves", "attacks"}
+    assert any("unfinished" in warning for warning in found.warnings)

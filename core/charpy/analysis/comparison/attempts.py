@@ -82,8 +82,9 @@ def attack_cells(attempts: Sequence[Attempt]) -> tuple[AttackCellPart, ...]:
     cells = []
     for attempt in attempts:
         broken, held = (attempt.outcomes.counts(o) for o in (Outcome.BROKEN, Outcome.HELD))
+        reached = attempt.entry.reached(attempt.norm)
         for column, th in enumerate(attempt.outcomes.levels):
-            if not broken[column] + held[column]:
+            if th not in reached or not broken[column] + held[column]:
                 continue
             cells.append(
                 AttackCellPart(
@@ -164,7 +165,8 @@ def _attempt(entry: Entry, norm: str, step: int, trace: _Trace, label: str, *, a
     outcomes = outcomes_of(norm, found.levels, evidence, carry=found.carry, search=found.search).at(found.shown)
     faced = ~outcomes.unattacked | ~entry.correct[:, None]
     # A search asks a later attack only where an earlier one failed, at levels that no matrix shows.
-    complete = [bool(column.all()) and (alone or not found.search) for column in faced.T]
+    whole_battery = (alone or not found.search) and (entry.finished or not found.search)
+    complete = [bool(column.all()) and whole_battery for column in faced.T]
     return Attempt(
         entry=entry,
         norm=norm,

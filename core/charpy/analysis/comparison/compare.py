@@ -129,6 +129,7 @@ def _entry(entry: Entry, marks: int) -> EntryPart:
         defenses=entry.assessment.model.defenses,
         status=entry.assessment.status,
         status_reason=entry.assessment.status_reason,
+        finished=entry.finished,
         clean=rate(int(entry.correct.sum()), len(entry.labels)),
         marks=marks,
     )
@@ -155,7 +156,11 @@ def _notes(entries: Sequence[Entry], attempts: Sequence[Attempt]) -> Iterator[st
         yield "Some runs have `carry: false`: there a witness found at one level does not count at a larger one."
     if len({entry.spec.grid for entry in entries}) > 1:
         yield "Some runs have `grid: none`: their witnesses are real-valued and may not survive a PNG."
-    later = dict.fromkeys(attempt.label for attempt in attempts if not all(attempt.complete.values()))
+    later = dict.fromkeys(
+        attempt.label
+        for attempt in attempts
+        if not all(attempt.complete[th] for th in attempt.entry.reached(attempt.norm) & attempt.complete.keys())
+    )
     if later:
         yield (
             f"{', '.join(later)}: asked only about what the attacks before in the battery had left standing (a sample "

@@ -12,7 +12,11 @@ Section = Literal["dual", "duels", "attacks", "areas", "classes", "transfer", "a
 
 
 class Rate(Part):
-    """A count out of a total with its two-sided 95 % Wilson interval; all None when the total is 0."""
+    """A count out of a total with its two-sided 95 % Wilson interval.
+
+    Value and interval are None when the total is 0, and at a level of an unfinished run that not every sample reached:
+    what lower levels broke is broken there, and nothing is known of the others.
+    """
 
     count: int
     total: int
@@ -40,6 +44,7 @@ class EntryPart(Part):
     defenses: tuple[str, ...]
     status: Literal["valid", "invalid", "unsound"]
     status_reason: str
+    finished: bool = Field(description="whether its run is; else levels that not every sample reached have no figure")
     clean: Rate = Field(description="correctly classified of all samples")
     marks: int = Field(description="cells that are the lowest of their column or near it")
 

@@ -29,7 +29,7 @@ def dual_cells(entries: Sequence[Entry]) -> tuple[CellPart, ...]:
     its figures, since what broke it in one row broke it; a row that is no evidence is not marked and is no rival.
     """
     cells = [cell for entry in entries for cell in _cells(entry)]
-    bare = {entry.title: entry.model for entry in entries if not entry.assessment.model.defenses}
+    bare = {entry.title: entry.model for entry in entries if entry.finished and not entry.assessment.model.defenses}
     highest: dict[tuple[str, int], dict[str, float]] = {}
     for cell in cells:
         if _competes(cell, bare) and cell.broken.value is not None:
@@ -61,7 +61,7 @@ def _cells(entry: Entry) -> list[CellPart]:
     for norm, outcomes in entry.outcomes.items():
         shown = outcomes.at(entry.found[norm].shown)
         broken, held, proven = (shown.counts(o) for o in (Outcome.BROKEN, Outcome.HELD, Outcome.PROVEN))
-        asked = entry.evidence[norm].proven is not None
+        asked, reached = entry.evidence[norm].proven is not None, entry.reached(norm)
         for column, th in enumerate(shown.levels):
             correct = broken[column] + held[column] + proven[column]
             cells.append(
@@ -69,8 +69,8 @@ def _cells(entry: Entry) -> list[CellPart]:
                     entry=entry.title,
                     norm=norm,
                     th=th,
-                    broken=rate(broken[column], correct),
-                    proven=rate(proven[column], correct) if asked else None,
+                    broken=rate(broken[column], correct, known=th in reached),
+                    proven=rate(proven[column], correct, known=th in reached) if asked else None,
                     mark="",
                     grade=grades[norm, th],
                 )

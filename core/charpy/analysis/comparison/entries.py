@@ -41,6 +41,7 @@ class Entry:
         labels: int64 `(T,)`.
         correct: bool `(T,)`, as in each `Evidence`.
         outcomes, evidence, found: by norm, in the order of the spec.
+        finished: whether every unit of the run is done.
     """
 
     title: str
@@ -58,6 +59,18 @@ class Entry:
     evidence: Mapping[str, Evidence]
     found: Mapping[str, NormFindings]
     correct: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    finished: bool
+
+    def reached(self, norm: str) -> frozenset[int]:
+        """The levels of `outcomes` at which every sample was attacked, so that shares of them mean something.
+
+        None of a search that was interrupted: it goes through the levels in any order, and may still lower each.
+        """
+        outcomes = self.outcomes[norm]
+        if self.found[norm].search and not self.finished:
+            return frozenset()
+        missing = outcomes.unattacked.any(axis=0)
+        return frozenset(th for th, some in zip(outcomes.levels, missing, strict=True) if not some)
 
 
 @dataclass(frozen=True)
@@ -215,4 +228,5 @@ def _entry(
         evidence=evidence,
         found=reading.found,
         correct=reading.population.correct[shared],
+        finished=bool(part.run.meta("finished", False)),
     )

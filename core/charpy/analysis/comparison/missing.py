@@ -10,7 +10,8 @@ WHY: Mapping[Section, str] = {
     "duels": "No two attacks faced the same samples of one model independently. Give each attack a run "
     "of its own over the same samples: `threats: [{norm: linf, battery: [{kind: threshold, params: {optimiser: "
     "de}}]}]` in one spec, `{optimiser: cma-es}` in the other, and compare the two run files.",
-    "attacks": "No attack ran: the model gets none of these samples right, or its run was stopped before the first.",
+    "attacks": "No attack ran: the model gets none of these samples right, or its run was stopped before "
+    "every sample was attacked.",
     "areas": "No run knows every level. Search each sample's smallest one: `threats: [{norm: l0, levels: minimal}, "
     "{norm: linf, levels: minimal}]`, or list all `levels`, 1 to 127.",
     "classes": "No sample is classified correctly.",

@@ -11,6 +11,7 @@ from charpy.analysis.comparison.document import CurvePart, EntryAgreement, Entry
 from charpy.analysis.comparison.entries import Entry
 from charpy.analysis.comparison.rates import rate
 from charpy.analysis.curves import auc_part, searched_auc_part
+from charpy.analysis.document import ClassPart
 from charpy.analysis.outcomes import smallest_levels
 from charpy.analysis.per_class import class_parts
 from charpy.outcome import Outcome
@@ -29,6 +30,8 @@ def areas(entries: Sequence[Entry]) -> tuple[EntryArea, ...]:
         correct = int(entry.correct.sum())
         for norm, outcomes in entry.outcomes.items():
             found = entry.found[norm]
+            if not entry.reached(norm).issuperset(outcomes.levels):
+                continue
             if found.search:
                 part = searched_auc_part(outcomes, entry.evidence[norm], correct)
             else:
@@ -41,7 +44,7 @@ def areas(entries: Sequence[Entry]) -> tuple[EntryArea, ...]:
 def classes(entries: Sequence[Entry]) -> tuple[EntryClass, ...]:
     """Adversarial accuracy of each true class at every level that is shown (Figure 3)."""
     return tuple(
-        EntryClass(entry=entry.title, **part.model_dump())
+        EntryClass(entry=entry.title, **(part if part.th in entry.reached(norm) else _unknown(part)).model_dump())
         for entry in entries
         for norm, outcomes in entry.outcomes.items()
         for part in class_parts(
@@ -50,14 +53,24 @@ def classes(entries: Sequence[Entry]) -> tuple[EntryClass, ...]:
     )
 
 
+def _unknown(part: ClassPart) -> ClassPart:
+    return part.model_copy(update={"adversarial_accuracy": None})
+
+
 def agreement(entries: Sequence[Entry]) -> tuple[EntryAgreement, ...]:
     """Samples broken under only one norm, both, or neither, of rows that were assessed under both (Figure 5)."""
     return tuple(
         EntryAgreement(entry=entry.title, **part.model_dump())
         for entry in entries
         if entry.outcomes.keys() >= set(DUAL)
-        for part in agreement_parts(*(entry.outcomes[norm].at(entry.found[norm].shown) for norm in DUAL))
+        for part in agreement_parts(*(entry.outcomes[norm].at(_shown(entry, norm)) for norm in DUAL))
     )
+
+
+def _shown(entry: Entry, norm: str) -> list[int]:
+    """The levels that the report shows, those that every sample reached."""
+    reached = entry.reached(norm)
+    return [th for th in entry.found[norm].shown if th in reached]
 
 
 def curves(entries: Sequence[Entry]) -> tuple[CurvePart, ...]:
@@ -68,7 +81,8 @@ def curves(entries: Sequence[Entry]) -> tuple[CurvePart, ...]:
 
 def _curve(entry: Entry, norm: str) -> CurvePart:
     found, outcomes = entry.found[norm], entry.outcomes[norm]
-    if not found.search:
+    if not found.search or not entry.finished:
+        outcomes = outcomes.at(_shown(entry, norm))
         broken, judged = outcomes.counts(Outcome.BROKEN), outcomes.counts(*JUDGED)
         counts = list(zip(outcomes.levels, broken, judged, strict=True))
     else:

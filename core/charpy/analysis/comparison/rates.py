@@ -6,7 +6,7 @@ from charpy.analysis.comparison.document import Rate
 from charpy.analysis.intervals import ratio, wilson
 
 
-def rate(count: int, total: int) -> Rate:
-    """`count` of `total`; value and interval are None when `total` is 0."""
-    low, high = wilson(count, total) or (None, None)
-    return Rate(count=count, total=total, value=ratio(count, total), low=low, high=high)
+def rate(count: int, total: int, *, known: bool = True) -> Rate:
+    """`count` of `total`; value and interval are None when `total` is 0 or the counts are not `known` to stay."""
+    low, high = (wilson(count, total) if known else None) or (None, None)
+    return Rate(count=count, total=total, value=ratio(count, total) if known else None, low=low, high=high)
