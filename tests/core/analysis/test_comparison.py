@@ -305,3 +305,16 @@ def test_an_unfinished_search_has_no_figures(build, synthetic):
     assert [cell.broken.count for cell in found.dual] == [1, 1, 2, 2]
     assert {part.section for part in found.missing} >= {"areas", "curves", "attacks"}
     assert any("unfinished" in warning for warning in found.warnings)
+
+
+def test_a_sample_without_an_answer_is_no_part_of_the_area(build, synthetic):
+    """It is neither broken at the first level nor standing."""
+    finds = [synthetic.Find("l0", 2, 8, 5)]
+    plan = synthetic.Plan("net", finds=finds, invalid={("l0", 6, 64): "NaN in the scores"})
+    (area,) = compare([build("min", plan, levels="minimal", norms=("l0",))]).areas
+    assert (area.samples, area.value) == (6, 5 - 1 - 0.5 + 5 * 15)
+    assert area.normalised == pytest.approx(area.value / (6 * 15))
+    levels = tuple(range(1, 17))
+    plan = synthetic.Plan("net", invalid={("l0", 6, 3): "NaN in the scores"})
+    (area,) = compare([build("all", plan, levels=levels, norms=("l0",))]).areas
+    assert (area.samples, area.value, area.normalised) == (6, 6 * 15, 1)

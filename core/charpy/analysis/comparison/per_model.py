@@ -24,18 +24,21 @@ JUDGED = (Outcome.BROKEN, Outcome.HELD, Outcome.PROVEN)
 
 
 def areas(entries: Sequence[Entry]) -> tuple[EntryArea, ...]:
-    """Area under the curve of surviving samples, of those rows only whose every level is known (Table V)."""
+    """Area under the curve of surviving samples, of those rows only whose every level is known (Table V).
+
+    Over the samples that are broken, held or proven at every level: one that is invalid is neither standing nor broken.
+    """
     parts = []
     for entry in entries:
-        correct = int(entry.correct.sum())
         for norm, outcomes in entry.outcomes.items():
             found = entry.found[norm]
             if not entry.reached(norm).issuperset(outcomes.levels):
                 continue
+            judged = np.flatnonzero(outcomes.mask(*JUDGED).all(axis=1))
             if found.search:
-                part = searched_auc_part(outcomes, entry.evidence[norm], correct)
+                part = searched_auc_part(outcomes.of(judged), entry.evidence[norm].of(judged), len(judged))
             else:
-                part = auc_part(outcomes, correct, found.last)
+                part = auc_part(outcomes.of(judged), len(judged), found.last)
             if part is not None and part.whole_range:
                 parts.append(EntryArea(entry=entry.title, **part.model_dump()))
     return tuple(parts)
