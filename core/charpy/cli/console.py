@@ -26,5 +26,9 @@ def messages() -> Console:
 def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would exit with 1; a reader that goes away is not a failed gate
+
     width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
-    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+    return Plain(file=stream, width=width, markup=False, emoji=False, highlight=False)

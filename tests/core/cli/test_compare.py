@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -154,3 +156,10 @@ def test_a_model_that_changed_since_its_run_is_refused(charpy, finished, tmp_pat
     assert done.code == 2
     assert "not the one of the run any more" in done.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_reader_that_goes_away_is_no_crash(finished, tmp_path):
+    line = f"{sys.executable} -m charpy compare {finished} --out {tmp_path} | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.stdout.startswith("Adversarial accuracy of every model")
+    assert (done.returncode, done.stderr) == (141, "")
