@@ -18,7 +18,10 @@ def schedule_of(recipe: Recipe, optimiser: Optimizer, steps: int) -> LRScheduler
     constant: up in a line, then the peak.
     """
     if recipe.schedule == "one-cycle":
-        return OneCycleLR(optimiser, max_lr=recipe.learning_rate, total_steps=steps, pct_start=recipe.warm_up)
+        share = recipe.warm_up
+        if share * steps == 1:  # torch divides by the length of the warm-up, share * steps - 1
+            share = math.nextafter(share, 1)
+        return OneCycleLR(optimiser, max_lr=recipe.learning_rate, total_steps=steps, pct_start=share)
     warm = max(1, round(recipe.warm_up * steps))
 
     def factor(step: int) -> float:

@@ -10,6 +10,7 @@ from charpy.specs import ComponentSpec
 from charpy.training import pgd
 from charpy_models.accuracy import count_correct, count_robust
 from charpy_models.recipes import Augmentation, Precision, Recipe
+from charpy_models.schedule import schedule_of
 from charpy_models.training import Images, Progress
 from charpy_models.training import fit as trained_by
 
@@ -263,3 +264,20 @@ def test_adversarial_training_makes_robust(dark_and_bright):
         robust.append(count_robust(module, images, labels, radius=0.1, steps=10, seed=0))
     assert robust[0] <= 24
     assert robust[1] == 48
+
+
+@pytest.mark.parametrize(("steps", "warm_up"), [(4, 0.25), (2, 0.5), (10, 0.1), (1, 0.25), (3, 0.25)])
+def test_one_cycle_over_a_few_steps_rises_and_falls(steps, warm_up):
+    """A warm-up of exactly one step, as of 60 images in batches of 16, is no division by zero."""
+    recipe = Recipe(
+        architecture="torch.nn:Flatten", data="digits", epochs=1, batch_size=1, learning_rate=0.1, warm_up=warm_up
+    )
+    optimiser = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+    schedule = schedule_of(recipe, optimiser, steps)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        schedule.step() if len(rates) < steps else None
+    assert all(0 < rate <= 0.1 for rate in rates)
+    assert rates[0] == pytest.approx(0.004) or steps == 1 or warm_up * steps < 1
