@@ -31,10 +31,16 @@ class Split(NamedTuple):
     shape: tuple[int, int, int]
     num_classes: int
     card: SplitCard
+    class_names: tuple[str, ...]
 
 
 def read_split(kind: str, split: str, data_dir: str | None) -> Split:
-    """The whole `train` or `test` split of the dataset `kind`.
+    """The whole `train` or `test` split of the dataset `kind`; for errors see `open_split`."""
+    return _read(open_split(kind, split, data_dir), {"split": split})
+
+
+def open_split(kind: str, split: str, data_dir: str | None) -> Dataset:
+    """The same, not read yet.
 
     Raises:
         DataError: the dataset is not in `data_dir`.
@@ -45,14 +51,45 @@ def read_split(kind: str, split: str, data_dir: str | None) -> Split:
         raise DataError(
             f"dataset {kind!r} is not there", where=data_dir or "", hint="give --data-dir, or set CHARPY_DATA"
         )
-    return _read(registry().create("datasets", kind, {**found, "split": split}), {"split": split})
+    dataset: Dataset = registry().create("datasets", kind, {**found, "split": split})
+    return dataset
 
 
 def read_reference(reference: str, data_dir: str | None) -> Split:
     """All of the data that `reference` names: an .npz file, or a folder with one subfolder a class."""
+    dataset = open_reference(reference, data_dir)
+    return _read(dataset, {"name": dataset.name})
+
+
+def open_reference(reference: str, data_dir: str | None) -> Dataset:
+    """The same, not read yet."""
     found = data_of(reference, None if data_dir is None else Path(data_dir), registry())
     dataset: Dataset = registry().create("datasets", found["kind"], found["params"])
-    return _read(dataset, {"name": dataset.name})
+    return dataset
+
+
+def check_test(test: Dataset, train: Split) -> None:
+    """Refuse a `test` that a network trained on `train` cannot be measured on; a class may be missing at its end.
+
+    Raises:
+        SpecError: images of another shape, or a label that stands for another class.
+    """
+    if tuple(test.shape) != tuple(train.shape):
+        raise SpecError(
+            "the test images have another shape than the training images",
+            where="data.test",
+            found=tuple(test.shape),
+            expected=tuple(train.shape),
+        )
+    names = tuple(test.class_names)
+    if names != train.class_names[: len(names)]:
+        raise SpecError(
+            "the test data has other classes than the training data, so that a label means something else in it",
+            where="data.test",
+            found=f"{len(names)} classes: {', '.join(names)[:200]}",
+            expected=f"{train.num_classes} classes: {', '.join(train.class_names)[:200]}",
+            hint="give both the same classes: with folders, one of each name in both",
+        )
 
 
 def hold_out(data: Split, share: float, seed: int) -> tuple[Images, Images | None]:
@@ -83,4 +120,6 @@ def _read(dataset: Dataset, params: dict[str, str]) -> Split:
         images.append(quantise(samples.images) if dataset.grid is Grid.EIGHT_BIT else samples.images)
         labels.append(samples.labels)
     card = SplitCard(params=params, samples=len(dataset), fingerprint=dataset.fingerprint())
-    return Split(torch.cat(images), torch.cat(labels), dataset.shape, len(dataset.class_names), card)
+    return Split(
+        torch.cat(images), torch.cat(labels), dataset.shape, len(dataset.class_names), card, tuple(dataset.class_names)
+    )

@@ -22,13 +22,14 @@ from cyclopts.validators import Number
 from torch import nn
 
 from charpy.errors import CharpyError, SpecError
+from charpy.interfaces.dataset import Dataset
 from charpy.lock import only_writer
 from charpy.plugins import registry
 from charpy.threads import threads as thread_count
 from charpy_models.accuracy import count_correct, count_robust
 from charpy_models.card import Accuracy, Card, DefenseCard, RobustAccuracy, ValidationCard
 from charpy_models.checkpoint import Checkpoint, write_whole
-from charpy_models.data import Split, hold_out, read_reference, read_split
+from charpy_models.data import Split, check_test, hold_out, open_reference, open_split, read_reference, read_split
 from charpy_models.defenses import defenses_of, measured, robust_at, shape_behind
 from charpy_models.progress import progress
 from charpy_models.recipes import Precision, Recipe, recipe_for
@@ -54,6 +55,7 @@ def train(spec: TrainSpec, command: str) -> Card:
     with thread_count(spec.threads or torch.get_num_threads()):
         data = _split(spec, "train", data_dir)
         _check(spec.recipe, data)
+        check_test(_open_test(spec, data_dir), data)
         kept, held_out = hold_out(data, spec.validation, spec.seed)
         folder = Path(spec.out)
         folder.mkdir(parents=True, exist_ok=True)
@@ -147,6 +149,12 @@ def _split(spec: TrainSpec, split: str, data_dir: str | None) -> Split:
     return read_reference(getattr(spec.data, split), data_dir)
 
 
+def _open_test(spec: TrainSpec, data_dir: str | None) -> Dataset:
+    if spec.data is None:
+        return open_split(spec.recipe.data, "test", data_dir)
+    return open_reference(spec.data.test, data_dir)
+
+
 def _check(recipe: Recipe, data: Split) -> None:
     """Refuse defences or a network that nothing can be trained with, before anything is."""
     defenses = defenses_of(recipe)
@@ -214,7 +222,7 @@ def _card(
         sha256=hashlib.sha256(weights).hexdigest(),
         bytes=len(weights),
         input_shape=shape_behind(defenses, test.shape),
-        num_classes=test.num_classes,
+        num_classes=whole.num_classes,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         accuracy=Accuracy(correct=correct, samples=test.card.samples, value=correct / test.card.samples),
         validation=validation,

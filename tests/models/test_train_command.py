@@ -105,6 +105,36 @@ def test_data_of_ones_own(charpy, tmp_path):
     assert card.train.params == {"name": "train"}
 
 
+@pytest.mark.parametrize(
+    ("shape", "classes", "words"),
+    [
+        ((1, 9, 8), 10, ["another shape", "(1, 9, 8)", "(1, 8, 8)"]),
+        ((1, 8, 8), 12, ["other classes", "12 classes", "10 classes"]),
+    ],
+)
+def test_test_data_that_does_not_fit_is_refused_before_the_training(charpy, tmp_path, shape, classes, words):
+    own_data(tmp_path / "train.npz", (1, 8, 8), 10)
+    own_data(tmp_path / "test.npz", shape, classes)
+    done = charpy(QUICK + "data: {train: train.npz, test: test.npz}\n")
+    assert (done.code, "epoch 1" in done.err) == (2, False), done.err
+    for word in words:
+        assert word in done.err
+    assert not (tmp_path / "charpy-it").exists()
+
+
+def test_the_card_counts_the_classes_that_were_trained_on(charpy, tmp_path):
+    own_data(tmp_path / "train.npz", (1, 8, 8), 10)
+    own_data(tmp_path / "test.npz", (1, 8, 8), 4)
+    done = charpy(QUICK + "data: {train: train.npz, test: test.npz}\n")
+    assert done.code == 0, done.err
+    assert card_of(tmp_path / "charpy-it").num_classes == 10
+
+
+def own_data(path, shape, classes):
+    labels = np.arange(40) % classes
+    np.savez(path, images=np.random.default_rng(0).integers(0, 256, (40, *shape), dtype=np.uint8), labels=labels)
+
+
 def test_the_test_split_is_read_when_all_is_trained(charpy, monkeypatch):
     order = []
     read, fit = training.read_split, training.fit
