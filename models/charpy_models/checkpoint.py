@@ -10,20 +10,44 @@ from typing import Any
 
 import torch
 
-from charpy.errors import IdentityError, RunFileError
+from charpy.errors import IdentityError, RunFileError, SpecError
 
 State = dict[str, Any]
 """Tensors, numbers, texts, lists and mappings: what torch's restricted loader reads."""
 
 
+def make_folder(folder: Path) -> None:
+    """Make `folder` where there is none.
+
+    Raises:
+        SpecError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise SpecError("the output folder cannot be made", where=str(folder), found=cause.strerror) from None
+
+
 def write_whole(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that a crash or a kill leaves the old file or the new one, never a part of it."""
+    """Write `content` to `path` so that a crash or a kill leaves the old file or the new one, never a part of it.
+
+    Raises:
+        RunFileError: there is no room for it, or it must not be written.
+    """
     draft = path.with_name(path.name + ".part")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as cause:
+        raise RunFileError(
+            "a file of the training cannot be written",
+            where=str(path),
+            found=cause.strerror or cause,
+            hint="make room; the same command goes on after the last complete epoch",
+        ) from cause
 
 
 class Checkpoint:

@@ -28,7 +28,7 @@ from charpy.plugins import registry
 from charpy.threads import threads as thread_count
 from charpy_models.accuracy import count_correct, count_robust
 from charpy_models.card import Accuracy, Card, DefenseCard, RobustAccuracy, ValidationCard
-from charpy_models.checkpoint import Checkpoint, write_whole
+from charpy_models.checkpoint import Checkpoint, make_folder, write_whole
 from charpy_models.data import Split, check_test, hold_out, open_reference, open_split, read_reference, read_split
 from charpy_models.defenses import defenses_of, measured, robust_at, shape_behind
 from charpy_models.progress import progress
@@ -58,7 +58,7 @@ def train(spec: TrainSpec, command: str) -> Card:
         check_test(_open_test(spec, data_dir), data)
         kept, held_out = hold_out(data, spec.validation, spec.seed)
         folder = Path(spec.out)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         path = folder / f"{spec.name}.checkpoint"
         with only_writer(path), progress(spec.name) as listen:
             checkpoint = Checkpoint(path, _identity(spec, data, device, precision))

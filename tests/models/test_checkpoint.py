@@ -184,7 +184,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(RunFileError, match="cannot be written"):
         write_whole(path, b"new and longer")
     assert path.read_bytes() == b"old"
     monkeypatch.undo()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from pathlib import Path
 
@@ -239,3 +241,24 @@ def test_precision_follows_the_device(monkeypatch):
     for supported, expected in ((True, Precision.BFLOAT16), (False, Precision.FLOAT16)):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda supported=supported: supported)
         assert _precision_on(torch.device("cuda")) is expected
+
+
+def test_a_folder_that_cannot_be_made_is_refused(charpy, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    done = charpy(QUICK, "--out", "taken")
+    assert done.code == 2, done.err
+    assert "cannot be made" in done.err
+
+
+def test_a_full_disk_is_no_crash_and_the_training_goes_on_later(charpy, tmp_path, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("charpy_models.checkpoint.os.fsync", full)
+        done = charpy(QUICK)
+    assert done.code == 2, done.err
+    assert "No space left on device" in done.err
+    assert "it.checkpoint" in done.err
+    assert charpy(QUICK).code == 0
+    assert {file.name for file in (tmp_path / "charpy-it").iterdir()} == {"it.safetensors", "it.json"}
