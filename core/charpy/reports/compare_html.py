@@ -33,6 +33,7 @@ def render_html(document: Comparison) -> bytes:
     text = page.render(
         document=document,
         subject=f"Comparison, {' and '.join(norms.short(norm) for norm in norms_of(document))}",
+        models=len({entry.model for entry in document.entries}),
         sections=section_views(document),
         charts=_charts(document),
         css=markup(template_text("style.css") + template_text("compare.css")),

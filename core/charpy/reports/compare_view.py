@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +11,9 @@ from charpy.analysis.comparison.duels import SIGNIFICANT
 from charpy.reports import norms
 from charpy.reports.compare_tables import Cell, Table, agreement_table, class_tables, curve_table, transfer_table
 from charpy.reports.figures import NOTHING, interval, number, percent
+
+MODELS_ABREAST = 6
+"""Columns of models in one table: more would be cut by the page."""
 
 Name = Literal["dual", "duels", "attacks", "areas", "classes", "transfer", "agreement", "curves"]
 
@@ -169,21 +172,32 @@ def _attacks(document: Comparison) -> Iterator[Table]:
         if not lines:
             continue
         order = list(dict.fromkeys(attack for attack, _ in lines))
-        rows = []
-        for attack, th in sorted(lines, key=lambda line: (order.index(line[0]), line[1])):
-            row = [Cell(attack), Cell(str(th))]
-            for entry in entries:
-                if (cell := cells.get((attack, th, entry))) is None:
-                    row.append(Cell(NOTHING))
-                    continue
-                text = percent(cell.success.value)
-                if cell.mean_l2 is not None:
-                    text += f" ({number(cell.mean_l2, 1)})"
-                left = "" if cell.complete else " left over"
-                of = f"{cell.success.count} of {cell.success.total}{left}"
-                row.append(Cell(text, of, muted=not cell.complete))
-            rows.append(tuple(row))
-        yield Table(norms.name(norm), ("Attack", "th", *entries), tuple(rows), norm=norm)
+        lines.sort(key=lambda line: (order.index(line[0]), line[1]))
+        for start in range(0, len(entries), MODELS_ABREAST):
+            yield _attack_table(norm, lines, entries[start : start + MODELS_ABREAST], cells)
+
+
+def _attack_table(
+    norm: str,
+    lines: Sequence[tuple[str, int]],
+    entries: Sequence[str],
+    cells: Mapping[tuple[str, int, str], AttackCellPart],
+) -> Table:
+    rows = []
+    for attack, th in lines:
+        row = [Cell(attack), Cell(str(th))]
+        for entry in entries:
+            if (cell := cells.get((attack, th, entry))) is None:
+                row.append(Cell(NOTHING))
+                continue
+            text = percent(cell.success.value)
+            if cell.mean_l2 is not None:
+                text += f" ({number(cell.mean_l2, 1)})"
+            left = "" if cell.complete else " left over"
+            of = f"{cell.success.count} of {cell.success.total}{left}"
+            row.append(Cell(text, of, muted=not cell.complete))
+        rows.append(tuple(row))
+    return Table(norms.name(norm), ("Attack", "th", *entries), tuple(rows), norm=norm)
 
 
 def _by_model(

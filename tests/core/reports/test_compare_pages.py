@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 from rich.console import Console
 
-from charpy.analysis.comparison.compare import compare
+from charpy.analysis.comparison.compare import _name, compare
 from charpy.analysis.comparison.document import Comparison
 from charpy.reports.compare_html import render_html
 from charpy.reports.compare_markdown import plain, render_markdown
@@ -116,3 +116,16 @@ def test_the_published_schema_is_the_one_of_the_code_and_takes_a_comparison(docu
     del found["dual"]
     with pytest.raises(jsonschema.ValidationError):
         validator.validate(found)
+
+
+def test_many_models_and_runs_fit_the_page(synthetic, tmp_path):
+    plans = [synthetic.Plan(f"net {number}", finds=synthetic.FRAIL.finds) for number in range(7)]
+    with synthetic.build(tmp_path / "run.charpy", plans, norms=("l0",), levels=(1,)) as run:
+        document = compare([run])
+    (attacks,) = (view for view in section_views(document) if view.name == "attacks")
+    assert [len(table.head) for table in attacks.tables] == [2 + 6, 2 + 1]
+    assert [table.head[-1] for table in attacks.tables] == ["net 5", "net 6"]
+    twice = [entry.model_copy(update={"model": "one"}) for entry in document.entries]
+    assert "; 1 model in 1 run<" in render_html(document.model_copy(update={"entries": tuple(twice)})).decode()
+    assert _name(list("abcd")) == "a and b and c and d"
+    assert _name(list("abcde")) == "a, b, c and 2 other runs"

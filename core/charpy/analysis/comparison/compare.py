@@ -22,6 +22,9 @@ from charpy.runfile import RunFile
 from charpy.specs import ThreatSpec
 from charpy.threat import Norm
 
+NAMED = 4
+"""Of more runs than these, the title counts the others."""
+
 
 def compare(runs: Sequence[RunFile], *, transfer_with: Registry | None = None) -> Comparison:
     """The comparison of every model of open run files, on the samples that all of them share.
@@ -47,7 +50,7 @@ def compare(runs: Sequence[RunFile], *, transfer_with: Registry | None = None) -
     attacks, whole, agreed, lines = attack_cells(attempts), areas(entries), agreement(entries), curves(entries)
     by_class = classes(entries)
     return Comparison(
-        name=" and ".join(dict.fromkeys(entry.run_title for entry in entries)),
+        name=_name(list(dict.fromkeys(entry.run_title for entry in entries))),
         definition=DEFINITION,
         dataset=entries[0].assessment.dataset,
         samples=len(entries[0].labels),
@@ -77,6 +80,12 @@ def compare(runs: Sequence[RunFile], *, transfer_with: Registry | None = None) -
             asked_transfer=transfer_with is not None,
         ),
     )
+
+
+def _name(titles: Sequence[str]) -> str:
+    if len(titles) <= NAMED:
+        return " and ".join(titles)
+    return f"{', '.join(titles[: NAMED - 1])} and {len(titles) - NAMED + 1} other runs"
 
 
 def _refuse_twice(runs: Sequence[RunFile]) -> None:
