@@ -69,8 +69,9 @@ class Entry:
         outcomes = self.outcomes[norm]
         if self.found[norm].search and not self.finished:
             return frozenset()
-        missing = outcomes.unattacked.any(axis=0)
-        return frozenset(th for th, some in zip(outcomes.levels, missing, strict=True) if not some)
+        return frozenset(
+            th for th, missing in zip(outcomes.levels, outcomes.unattacked.T, strict=True) if not missing.any()
+        )
 
 
 @dataclass(frozen=True)
