@@ -43,6 +43,9 @@ REACH = {
 JACOBIAN = {"deepfool", "fab"}
 
 RATIO = {Family.TARGET_OPTIMALITY: 1.05, Family.TARGET_SUCCESS: 1.25}
+SMOOTH_RATIO = 1.15
+"""`scw` keeps to perturbations like the image, which is noise here: the slow directions take more steps than it has."""
+
 LABEL_RATIO = 2.0
 """An attack that sees labels only pays for every direction with queries."""
 
@@ -114,6 +117,7 @@ def test_finds_what_is_there(kind, norm, attack_with):
     }[norm]
     ratio = float(size.mean() / optimum.mean())
     limit = LABEL_RATIO if attack.access is Access.LABELS else RATIO[attack.family]
+    limit = SMOOTH_RATIO if kind == "scw" else limit
     assert 1 - 1e-3 <= ratio <= limit, ratio
 
 

@@ -28,7 +28,7 @@ STRIDE = 0.3
 """A larger learning rate shrinks, at most to its own, until a step is this share of the way to the boundary as the
 gradient of the original has it."""
 
-SLOPES = (1.0, 1e3)
+SLOPES = (1.0, 10.0)
 """Where the largest slope of the original's margin lies outside, scores count in another unit: the first constant is
 made for slopes of about 1."""
 
