@@ -105,7 +105,8 @@ class ThreatPart(Part):
     proven: int
     invalid: int
     adversarial_accuracy: float | None = Field(
-        description="broken / correctly classified (Kotyan & Vargas); correctly classified = broken + held + proven"
+        description="broken / correctly classified (Kotyan & Vargas); correctly classified = broken + held + proven; "
+        "None where there is none, or where some were not attacked (an unfinished run)"
     )
     adversarial_interval: tuple[float, float] | None = Field(description="its 95 % Clopper-Pearson interval")
     robust_accuracy: RobustAccuracy

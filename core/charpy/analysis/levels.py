@@ -28,13 +28,18 @@ class LevelCosts:
 def threat_parts(
     outcomes: Outcomes, *, goal: str, queries: int, costs: Mapping[int, LevelCosts], grades: Mapping[int, Grade]
 ) -> tuple[ThreatPart, ...]:
-    """One `ThreatPart` per level of `outcomes`; `costs` and `grades` by level."""
+    """One `ThreatPart` per level of `outcomes`; `costs` and `grades` by level.
+
+    Adversarial accuracy is unknown where a sample was never attacked: what smaller levels broke is broken there, too,
+    and would be all that is counted.
+    """
     counts = {outcome: outcomes.counts(outcome) for outcome in Outcome}
     samples = len(outcomes.matrix)
     parts = []
     for column, th in enumerate(outcomes.levels):
         broken, held, proven = (counts[o][column] for o in (Outcome.BROKEN, Outcome.HELD, Outcome.PROVEN))
         correct = broken + held + proven
+        known = not outcomes.unattacked[:, column].any()
         cost = costs.get(th, LevelCosts())
         parts.append(
             ThreatPart(
@@ -48,8 +53,8 @@ def threat_parts(
                 held=held,
                 proven=proven,
                 invalid=counts[Outcome.INVALID][column],
-                adversarial_accuracy=ratio(broken, correct),
-                adversarial_interval=clopper_pearson(broken, correct),
+                adversarial_accuracy=ratio(broken, correct) if known else None,
+                adversarial_interval=clopper_pearson(broken, correct) if known else None,
                 robust_accuracy=RobustAccuracy(proven=ratio(proven, samples), not_broken=ratio(proven + held, samples)),
                 interval=Interval(
                     proven=clopper_pearson(proven, samples), not_broken=clopper_pearson(proven + held, samples)

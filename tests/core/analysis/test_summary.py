@@ -157,6 +157,17 @@ def test_a_run_that_stopped_calls_nothing_held_that_was_not_attacked(synthetic: 
     assert any("unfinished" in warning for warning in stopped.warnings)
 
 
+def test_levels_that_a_stopped_run_did_not_reach_have_no_adversarial_accuracy(
+    synthetic: ModuleType, tmp_path: Path
+) -> None:
+    """What th = 1 broke is broken at th = 3, and would be all that was counted there: 100 %."""
+    with synthetic.build(tmp_path / "run.charpy", [synthetic.FRAIL], finished=False, stop_after=2) as run:
+        first, second, *_ = (part for part in RunSummary.of(run).assessments[0].threats if part.norm == "l0")
+    assert first.adversarial_accuracy == first.broken / (first.broken + first.held) > 0
+    assert second.broken > 0
+    assert (second.adversarial_accuracy, second.adversarial_interval) == (None, None)
+
+
 def test_a_run_that_stopped_after_its_last_unit_is_valid_but_says_so(synthetic: ModuleType, tmp_path: Path) -> None:
     with synthetic.build(tmp_path / "run.charpy", [synthetic.FRAIL], finished=False) as run:
         late = RunSummary.of(run).assessments[0]
