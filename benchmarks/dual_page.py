@@ -34,6 +34,7 @@ def tables(compared: Mapping[str, Comparison], out: Path) -> dict[str, str]:
         "transfer": ("levels", transfer),
         "agreement": ("levels", agreement),
         "optimisers": ("optimisers", optimisers),
+        "population": ("population", population),
         "attacks": ("attacks", attacks),
         "areas": ("minimal", areas),
         "curves": ("minimal", curves),
@@ -105,6 +106,15 @@ def optimisers(document: Comparison) -> Iterator[str]:
     yield from table(
         ["", "model", "optimiser", *(f"th = {th}" for th in levels)], sorted(rows, key=lambda row: row[:2])
     )
+
+
+def population(document: Comparison) -> Iterator[str]:
+    """The few-pixel attack as the authors' command line has it."""
+    rows = (
+        [cell.entry, str(cell.th), f"{share(cell.success)} *{paper.DUAL['l0'][cell.entry][-1]}*"]
+        for cell in document.attacks
+    )
+    yield from table(["", "th", "broken"], rows)
 
 
 def attacks(document: Comparison) -> Iterator[str]:
