@@ -163,8 +163,9 @@ def main(
         return 1
     if page:
         compared = {part: _compare(part, [p for p in wanted if p.part == part], out) for part in parts.split(",")}
-        both = [piece for piece in wanted if piece.part in ("levels", "others")]
-        compared["attacks"] = _compare("attacks", [p for p in both if p.model in _networks(spec)], out)
+        both = [piece for piece in wanted if piece.part in ("levels", "others") and piece.model in _networks(spec)]
+        if {"levels", "others"} <= compared.keys():
+            compared["attacks"] = _compare("attacks", both, out)
         fill(PAGE, tables(compared, out))
     return 0
 
