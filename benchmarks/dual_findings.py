@@ -26,10 +26,10 @@ def findings(compared: Mapping[str, Comparison], out: Path) -> Iterator[str]:
     yield "|---|---|---|"
     if "levels" in compared:
         document = compared["levels"]
-        rows = [rankings(document), adversarial_training(document), one_norm_only(document), transfers(document)]
-        yield from map(_line, rows)
-    if "strong" in compared:
-        yield _line(what_training_gains(compared["strong"]))
+        yield from map(_line, (rankings(document), adversarial_training(document)))
+        if "strong" in compared:
+            yield _line(what_training_gains(compared["strong"]))
+        yield from map(_line, (one_norm_only(document), transfers(document)))
     if "optimisers" in compared:
         yield _line(optimisers(compared["optimisers"]))
     if "attacks" in compared:
@@ -117,7 +117,7 @@ def transfers(document: Comparison) -> tuple[str, str, str]:
 
 def optimisers(document: Comparison) -> tuple[str, str, str]:
     """Table II: levels and models at which CMA-ES broke more than DE, fewer, or as many."""
-    run_of = {entry.title: entry.run.split()[-1] for entry in document.entries}
+    run_of = {entry.title: entry.run.split()[1] for entry in document.entries}
     variant = {(cell.norm, cell.attack): run_of[cell.entry] for cell in document.attacks}
     tally = {(norm, rival): [0, 0, 0, 0] for norm in paper.DUAL for rival in ("de", "de-small")}
     for duel in document.duels:

@@ -93,8 +93,8 @@ def strong(document: Comparison) -> Iterator[str]:
 
 
 def optimisers(document: Comparison) -> Iterator[str]:
-    """Table II: each optimiser on its own, at equal queries."""
-    runs, names = {entry.title: entry.run.split()[-1] for entry in document.entries}, models(document)
+    """Table II: each optimiser on its own, at equal queries; a run is named `optimisers VARIANT`."""
+    runs, names = {entry.title: entry.run.split()[1] for entry in document.entries}, models(document)
     cells = {(cell.norm, names[cell.entry], runs[cell.entry], cell.th): cell.success for cell in document.attacks}
     levels = sorted({th for *_, th in cells})
     rows = []
