@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 
 import torch
 
-from charpy.geometry import norm_of, project
 from charpy.interfaces.attack import Task
 from charpy.search.stream import State, each_sample
-from charpy.threat import Norm
 
 Start = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """`(sample (B,), run (B,)) -> (B, C, H, W)`: the first image of each descent."""
@@ -18,23 +15,6 @@ Start = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Move = Callable[[State, torch.Tensor], torch.Tensor]
 """`(state, gradient) -> (B, C, H, W)`: the next images, inside the ball; `state` holds `images`, `sample`, `run`, `x`
 and `iteration`."""
-
-
-class Clip(StrEnum):
-    """What brings an image back into the L2 ball and the box: `nearest`, the nearest image that is in both; `rescale`,
-    the perturbation scaled to the radius and then clipped to [0, 1], which costs it part of its length (Zhang et al.
-    2019)."""
-
-    NEAREST = "nearest"
-    RESCALE = "rescale"
-
-    def back(self, images: torch.Tensor, moved: torch.Tensor, radius: float) -> torch.Tensor:
-        """`moved` `(B, C, H, W)` inside the ball of `radius` around `images`."""
-        if self is Clip.NEAREST:
-            return project(Norm.L2, images, moved, radius)
-        delta = moved - images
-        length = norm_of(Norm.L2, delta).clamp_min(radius)[:, None, None, None]
-        return (images + delta * (radius / length)).clamp(0, 1)
 
 
 def descend(task: Task, start: Start, move: Move, *, steps: int, loss: str = "log_odds", restarts: int = 1) -> None:
