@@ -21,6 +21,7 @@ from typing import Any
 
 from cyclopts import App
 from dual_page import fill, tables
+from dual_published import AREAS as NETWORKS
 
 from charpy.analysis.comparison.document import Comparison
 from charpy.specfile import read_mapping
@@ -58,7 +59,7 @@ class Piece:
 def pieces(spec: Mapping[str, Any], samples: Mapping[str, int], queries: int) -> Iterator[Piece]:
     """Every run of the reproduction, part by part."""
     names = [model["name"] for model in spec["models"]]
-    networks = names[:7]
+    networks = [name for name in names if name in NETWORKS]
     for name in names:
         yield Piece("levels", name, "", spec["threats"], samples["levels"])
     for name in networks:
@@ -163,15 +164,11 @@ def main(
         return 1
     if page:
         compared = {part: _compare(part, [p for p in wanted if p.part == part], out) for part in parts.split(",")}
-        both = [piece for piece in wanted if piece.part in ("levels", "others") and piece.model in _networks(spec)]
+        both = [piece for piece in wanted if piece.part in ("levels", "others") and piece.model in NETWORKS]
         if {"levels", "others"} <= compared.keys():
             compared["attacks"] = _compare("attacks", both, out)
         fill(PAGE, tables(compared, out))
     return 0
-
-
-def _networks(spec: Mapping[str, Any]) -> list[str]:
-    return [model["name"] for model in spec["models"][:7]]
 
 
 def _run(spec: Mapping[str, Any], piece: Piece, out: Path) -> int:
