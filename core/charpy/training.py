@@ -1,6 +1,6 @@
 """What a way to train needs to attack the network that it trains: the network stays as it is, whatever is done to it.
 
-`pgd` and `ascend` are bare loops, a pass forward and back a step. `hardest` runs any attack.
+`pgd`, `ascend` and `least_likely` are bare loops, a pass forward and back a step. `hardest` runs any attack.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from charpy.engine import QueryEngine, Way
 from charpy.errors import BudgetError
-from charpy.geometry import project, steepest
+from charpy.geometry import column, project, steepest
 from charpy.global_state import global_state_kept
 from charpy.interfaces.attack import Attack, Task
 from charpy.interfaces.model import Model
@@ -84,6 +84,25 @@ def pgd(
 
     with at_rest(module):
         return ascend(loss, images, start, radius=radius, steps=steps, step=step_size)
+
+
+def least_likely(module: nn.Module, images: torch.Tensor, *, radius: torch.Tensor) -> torch.Tensor:
+    """x - radius * sign(the gradient of the cross-entropy of the class that the module holds least likely), clipped.
+
+    One pass forward and back. The step does not know the label, so that a network cannot read it from the step
+    ("step l.l.", Kurakin, Goodfellow & Bengio 2017, Adversarial machine learning at scale, section 3).
+
+    Args:
+        module: images -> scores `(N, K)`.
+        images: `(N, C, H, W)` in [0, 1].
+        radius: `(N,)`, of each image's step, in image values.
+    """
+    images = images.detach().clone().requires_grad_()
+    with at_rest(module), torch.enable_grad():
+        scores = module(images)
+        loss = functional.cross_entropy(scores, scores.detach().argmin(1), reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, images)
+    return (images.detach() - column(radius) * gradient.sign()).clamp(0, 1)
 
 
 def hardest(

@@ -17,6 +17,7 @@ ZOO: Components = {
     "mnist-densenet": "charpy_models.zoo:MnistDenseNet",
     "mnist-capsnet": "charpy_models.zoo:MnistCapsNet",
     "mnist-c4": "charpy_models.zoo:MnistC4",
+    "mnist-c4-at": "charpy_models.zoo:MnistC4AT",
     "cifar10-cnn": "charpy_models.zoo:Cifar10CNN",
     "cifar10-lenet": "charpy_models.zoo:Cifar10LeNet",
     "cifar10-allconv": "charpy_models.zoo:Cifar10AllConv",

@@ -131,9 +131,9 @@ def _cifar10(
     )
 
 
-def _pgd(radius: float, **params: Any) -> ComponentSpec:
-    """Learning from the images of a PGD in the Linf ball of `radius`."""
-    return ComponentSpec(kind="adversarial_training", params={"method": "fast", "radius": radius, **params})
+def _adversarial(radius: float, method: str, **params: Any) -> ComponentSpec:
+    """Learning from images of the Linf ball of `radius`: of PGD (`fast`), of a step to the `least_likely` class."""
+    return ComponentSpec(kind="adversarial_training", params={"method": method, "radius": radius, **params})
 
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
@@ -171,7 +171,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             epochs=10,
             batch_size=128,
             learning_rate=3e-3,
-            defenses=(_pgd(0.3, steps=7, step_size=0.1, ramp=0.4),),
+            defenses=(_adversarial(0.3, "fast", steps=7, step_size=0.1, ramp=0.4),),
         ),
         "cifar10-resnet8-robust": Recipe(
             architecture="charpy_models.architectures.resnet:ResNet",
@@ -181,7 +181,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             batch_size=128,
             learning_rate=1e-2,
             augmentation=Augmentation(flip=True, shift=4),
-            defenses=(_pgd(8 / 255, steps=1, step_size=10 / 255, ramp=0.25),),
+            defenses=(_adversarial(8 / 255, "fast", steps=1, step_size=10 / 255, ramp=0.25),),
         ),
         "mnist-allconv": _mnist("all_conv:AllConv", epochs=5, learning_rate=5e-3, widths=[16, 32], dropout=[0.0, 0.0]),
         "mnist-nin": _mnist(
@@ -192,11 +192,17 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "mnist-densenet": _mnist("densenet:DenseNet", epochs=3, learning_rate=2e-2, growth=6, layers=[2, 2, 2]),
         "mnist-capsnet": _mnist("capsnet:CapsNet", epochs=5, learning_rate=5e-3, width=24, kinds=4),
         "mnist-c4": _mnist("c4:C4", epochs=4, learning_rate=2e-3),
+        "mnist-c4-at": _mnist(
+            "c4:C4",
+            epochs=4,
+            learning_rate=2e-3,
+            defenses=(_adversarial(0.3, "least_likely", share=0.5),),
+        ),
         "mnist-lenet-at": _mnist(
             "lenet:LeNet",
             epochs=5,
             learning_rate=5e-3,
-            defenses=(_pgd(0.2, steps=3, step_size=0.1, ramp=0.4),),
+            defenses=(_adversarial(0.2, "fast", steps=3, step_size=0.1, ramp=0.4),),
         ),
         "mnist-lenet-trades": _mnist(
             "lenet:LeNet",
@@ -253,7 +259,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             epochs=5,
             learning_rate=1e-2,
             blocks=2,
-            defenses=(_pgd(8 / 255, steps=2, step_size=5 / 255, ramp=0.25),),
+            defenses=(_adversarial(8 / 255, "fast", steps=2, step_size=5 / 255, ramp=0.25),),
         ),
         "cifar10-resnet-tvm": _cifar10(
             "resnet:ResNet",

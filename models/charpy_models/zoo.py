@@ -137,6 +137,12 @@ class MnistC4(MnistModel):
     kind = "mnist-c4"
 
 
+class MnistC4AT(MnistModel):
+    """C4 for MNIST, trained on steps to the least likely class, Linf 0.3: 710,218 parameters."""
+
+    kind = "mnist-c4-at"
+
+
 class MnistLeNetAT(MnistModel):
     """LeNet-5 for MNIST, adversarially trained against Linf 0.2: 61,706 parameters."""
 

@@ -1,4 +1,5 @@
-"""Adversarial training (Madry et al. 2018), fast (Wong et al. 2020) and for free (Shafahi et al. 2019)."""
+"""Adversarial training: Madry et al. 2018, fast (Wong et al. 2020), for free (Shafahi et al. 2019), one step (Kurakin
+et al. 2017)."""
 
 from __future__ import annotations
 
@@ -15,10 +16,11 @@ from charpy.interfaces.defense import Lesson, TrainingDefense
 from charpy.plugins import registry
 from charpy.specs import ComponentSpec
 from charpy.threat import Goal, Grid, Norm, Number, ThreatModel
-from charpy.training import hardest, pgd
+from charpy.training import hardest, least_likely, pgd
 
 MADRY = "Madry et al. 2018, Towards deep learning models resistant to adversarial attacks"
 WONG = "Wong, Rice & Kolter 2020, Fast is better than free"
+KURAKIN = "Kurakin, Goodfellow & Bengio 2017, Adversarial machine learning at scale"
 SHAFAHI = "Shafahi et al. 2019, Adversarial training for free!"
 
 
@@ -28,6 +30,7 @@ class Method(StrEnum):
     REPLACE = "replace"
     FAST = "fast"
     FREE = "free"
+    LEAST_LIKELY = "least_likely"
 
 
 class AdversarialTraining(TrainingDefense):
@@ -39,6 +42,9 @@ class AdversarialTraining(TrainingDefense):
       the Linf ball from a random start, one pass forward and back each; the last image.
     - `free` (Shafahi et al. 2019, algorithm 1): every batch is learnt from `replays` times, and the gradient of each
       step's own pass moves the images for the next one. Divide the epochs by `replays`. It comes last in a list.
+    - `least_likely` ("step l.l.", Kurakin et al. 2017): one sign step towards the class that the network holds least
+      likely, its length drawn for each image as |g|, g normal of standard deviation radius / 2 cut off at the radius,
+      so that the network is not ready for one length alone. They replace half of a batch: `share: 0.5`.
 
     The attack faces the network in eval mode, except for `free`, which has one pass for both.
     """
@@ -49,8 +55,8 @@ class AdversarialTraining(TrainingDefense):
         radius: Number = param(
             ge=0, allow_inf_nan=False, description="of the ball", unit="as the norm's: pixels for l0, else image values"
         )
-        norm: Norm = param(Norm.LINF, description="of the ball; `fast` and `free` have linf only", source=MADRY)
-        method: Method = param(Method.REPLACE, description="replace, fast or free")
+        norm: Norm = param(Norm.LINF, description="of the ball; another than linf only with `replace`", source=MADRY)
+        method: Method = param(Method.REPLACE, description="replace, fast, free or least_likely")
         share: float = param(
             1.0,
             ge=0,
@@ -113,7 +119,12 @@ class AdversarialTraining(TrainingDefense):
         if self.params.method is Method.FREE:
             return self._replayed(lesson, count)
         part = lesson.images[:count], lesson.labels[:count]
-        changed = self._fast(lesson, *part) if self._attack is None else self._worst(lesson, *part, self._attack)
+        if self._attack is not None:
+            changed = self._worst(lesson, *part, self._attack)
+        elif self.params.method is Method.FAST:
+            changed = self._fast(lesson, *part)
+        else:
+            changed = least_likely(lesson.module, part[0], radius=self._lengths(lesson, count))
         return changed if count == len(lesson.images) else torch.cat([changed, lesson.images[count:]])
 
     def learned(self, lesson: Lesson) -> None:
@@ -153,6 +164,16 @@ class AdversarialTraining(TrainingDefense):
         params, grown = self.params, self._grown(lesson)
         step_size = (1.25 * params.radius if params.step_size is None else params.step_size) * grown
         return pgd(lesson.module, images, labels, radius=params.radius * grown, steps=params.steps, step_size=step_size)
+
+    def _lengths(self, lesson: Lesson, count: int) -> torch.Tensor:
+        """`(count,)` radii: |g| with g normal of deviation radius / 2, cut off at the radius (section 4 of the paper).
+
+        By the inverse of the distribution function: a share of erf(sqrt 2) of the normal lies within two deviations.
+        """
+        draw = torch.rand(count, device=lesson.images.device)
+        limit = torch.tensor(2.0).sqrt().erf().to(draw)
+        radius: float = self.params.radius * self._grown(lesson)
+        return (draw * limit).erfinv() / 2**0.5 * radius
 
     def _replayed(self, lesson: Lesson, count: int) -> torch.Tensor:
         """The images with the perturbation that the last step left, as a leaf that gets a gradient."""
