@@ -42,19 +42,19 @@ class Elimination:
         self.gains = torch.stack(gains).to(dtype) if gains else self.inverses[:0]
 
     def __call__(self, right: torch.Tensor) -> torch.Tensor:
-        """x `(N, C, P)` with (I - alpha N) x = `right`."""
+        """x `(N, C, P)` with (I - alpha N) x = `right`; a row of the image is a row vector, on the left of a factor."""
         inverses, gains = self.inverses.to(right.dtype), self.gains.to(right.dtype)
         square = right.view(*right.shape[:2], self.height, self.width)
-        rows = square.permute(3, 0, 2, 1) if self.turned else square.permute(2, 0, 3, 1)
+        rows = square.permute(3, 0, 1, 2) if self.turned else square.permute(2, 0, 1, 3)
         reduced = [rows[0]]
         for gain, row in zip(gains, rows[1:], strict=True):
-            reduced.append(torch.baddbmm(row, gain.mT, reduced[-1], alpha=-1))
-        own = (inverses @ torch.stack(reduced)).unbind()
+            reduced.append(torch.baddbmm(row, reduced[-1], gain, alpha=-1))
+        own = (torch.stack(reduced) @ inverses).unbind()
         solved = [own[-1]]
-        for gain, row in zip(gains.flip(0), reversed(own[:-1]), strict=True):
-            solved.append(torch.baddbmm(row, gain, solved[-1], alpha=-1))
+        for gain, row in zip(reversed(gains.unbind()), reversed(own[:-1]), strict=True):
+            solved.append(torch.baddbmm(row, solved[-1], gain.mT, alpha=-1))
         whole = torch.stack(solved[::-1])
-        return whole.permute(1, 3, 2, 0).flatten(2) if self.turned else whole.permute(1, 3, 0, 2).flatten(2)
+        return whole.permute(1, 2, 3, 0).flatten(2) if self.turned else whole.permute(1, 2, 0, 3).flatten(2)
 
     def rows(self, chosen: torch.Tensor) -> Elimination:
         """The factors of some of the images."""
