@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import dual_published as paper
 from dual_findings import findings
 from page import Sheet, command
+from reproduction import table
 
 from charpy.analysis.comparison.document import Comparison, Rate
 
 NORMS = {"l0": "few pixels (L0)", "linf": "threshold (Linf)"}
-BLOCK = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def fill(page: Path, blocks: Mapping[str, str]) -> None:
-    """Replace what stands between `<!-- measured: NAME -->` and `<!-- end -->`; a block without a table stays."""
-    text = page.read_text(encoding="utf-8")
-    page.write_text(
-        BLOCK.sub(lambda m: f"{m[1]}{blocks[m[2]]}\n{m[3]}" if m[2] in blocks else m[0], text), encoding="utf-8"
-    )
 
 
 def tables(compared: Mapping[str, Comparison], out: Path) -> dict[str, str]:
@@ -50,14 +41,6 @@ def share(rate: Rate) -> str:
     if rate.value is None or rate.low is None or rate.high is None:
         return "-"
     return f"{rate.value:.0%} [{100 * rate.low:.0f}..{100 * rate.high:.0f}]".replace("%", " %")
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """A pipe table; the first column is text."""
-    yield "| " + " | ".join(head) + " |"
-    yield "|---|" + "---:|" * (len(head) - 1)
-    for row in rows:
-        yield "| " + " | ".join(row) + " |"
 
 
 def models(document: Comparison) -> dict[str, str]:

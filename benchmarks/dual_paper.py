@@ -9,9 +9,6 @@ The same command again goes on where it stopped.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from cyclopts import App
-from dual_page import fill, tables
+from dual_page import tables
 from dual_published import AREAS as NETWORKS
+from reproduction import charpy, fill, run
 
 from charpy.analysis.comparison.document import Comparison
 from charpy.specfile import read_mapping
@@ -172,9 +170,7 @@ def main(
 
 
 def _run(spec: Mapping[str, Any], piece: Piece, out: Path) -> int:
-    """`charpy run` of one piece, from the start or from where it stopped; its exit code."""
-    folder = out / piece.folder
-    folder.mkdir(parents=True, exist_ok=True)
+    """One piece, from the start or from where it stopped; the exit code of `charpy run`."""
     (model,) = (model for model in spec["models"] if model["name"] == piece.model)
     own = {
         **spec,
@@ -183,14 +179,7 @@ def _run(spec: Mapping[str, Any], piece: Piece, out: Path) -> int:
         "models": [model],
         "threats": piece.threats,
     }
-    path, text = folder / "spec.json", json.dumps(own, indent=1)
-    if (folder / "report.json").is_file() and path.is_file() and path.read_text(encoding="utf-8") == text:
-        return 0
-    path.write_text(text, encoding="utf-8")
-    with (folder / "log.txt").open("w", encoding="utf-8") as log:
-        done = _charpy(["run", str(path), "--out", str(folder)], log)
-    print(f"{piece.folder}: {'done' if done == 0 else f'exit code {done}, see log.txt'}", flush=True)
-    return done
+    return run(own, out, piece.folder)
 
 
 def _compare(part: str, made: Sequence[Piece], out: Path) -> Comparison:
@@ -199,16 +188,9 @@ def _compare(part: str, made: Sequence[Piece], out: Path) -> Comparison:
     runs = [str(out / piece.folder) for piece in made]
     with (out / f"compare-{part}.txt").open("w", encoding="utf-8") as log:
         flags = ["--transfer"] if part == "levels" else []
-        if code := _charpy(["compare", *runs, "--out", str(folder), *flags], log):
+        if code := charpy(["compare", *runs, "--out", str(folder), *flags], log):
             raise SystemExit(f"charpy compare of {part} ended with {code}: see {log.name}")
     return Comparison.model_validate_json((folder / "compare.json").read_bytes())
-
-
-def _charpy(arguments: list[str], log: Any) -> int:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "charpy", *arguments], stdout=log, stderr=log, env=environment, check=False
-    ).returncode
 
 
 if __name__ == "__main__":

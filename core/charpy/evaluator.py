@@ -170,7 +170,7 @@ def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequenc
     """Everything that is not in the run file yet."""
     spec, registry = site.spec, site.registry
     site.planned = len(site.shards()) * sum(
-        len(plan(threat, attacks, spec.carry))
+        len(plan(threat, attacks, spec))
         for item in ready
         for threat, attacks in zip(spec.threats, item.attacks, strict=True)
     )

@@ -248,6 +248,15 @@ class RunFile:
             last = (norm_, sample)
             yield WitnessRow(sample, distance, prediction, image, json.loads(metrics), norm_, *found)
 
+    def witness_metrics(self, model: int) -> Iterator[tuple[str, int, int, float, dict[str, float]]]:
+        """`(norm, step, sample, distance, metrics)` of every witness of `model`, streamed."""
+        query = """
+            SELECT w.norm, u.step, w.sample, w.distance, w.metrics FROM witnesses w JOIN units u ON u.unit = w.unit
+            WHERE w.model = ? ORDER BY w.unit, w.sample"""
+        for *found, metrics in self._db.execute(query, (model,)):
+            norm, step, sample, distance = found
+            yield norm, step, sample, distance, json.loads(metrics)
+
     def proofs_finished(self) -> set[ProofKey]:
         """The calls of certifiers that are done."""
         return {ProofKey(*row) for row in self._db.execute("SELECT model, norm, th, certifier, first FROM proofs")}

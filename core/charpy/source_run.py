@@ -25,7 +25,7 @@ class SourceRun:
         models: titles of the models whose witnesses these are.
         shape: `(C, H, W)`.
         grid: how the images are stored.
-        witnesses: key -> stored images, of every attack and norm; equal ones once.
+        witnesses: key -> stored images, of every attack (or the one asked for) and norm; equal ones once.
         digest: SHA-256 of all keys and images: two runs that found the same are the same source.
     """
 
@@ -38,12 +38,12 @@ class SourceRun:
     digest: str
 
     @classmethod
-    def read(cls, path: Path, model: str | None = None) -> SourceRun:
-        """The witnesses of `model`, or of all models of the run.
+    def read(cls, path: Path, model: str | None = None, attack: str | None = None) -> SourceRun:
+        """The witnesses of `model` by `attack`, or of all models and attacks of the run.
 
         Raises:
             RunFileError: no run file, not finished, or without any witness.
-            UnknownNameError: the run has no such model.
+            UnknownNameError: the run has no such model, or attack.
         """
         with RunFile.open(path) as run:
             if not run.meta("finished", False):
@@ -56,12 +56,17 @@ class SourceRun:
             if model is not None and model not in titles:
                 raise unknown_name("model of the source run", model, titles, where=str(path))
             chosen = [index for index, title in enumerate(titles) if model in (None, title)]
+            attacks = {unit["attack"]: None for index in chosen for unit in run.units(index)}
+            if attack is not None and attack not in attacks:
+                raise unknown_name("attack of the source run", attack, list(attacks), where=str(path))
             dataset = run.meta("dataset")
             shape, grid = _triple(dataset["shape"]), Grid(dataset["grid"])
             found: dict[str, dict[bytes, None]] = {}
             keys: dict[int, str] = {}
             for index in chosen:
                 for row in run.witnesses(index):
+                    if attack not in (None, row.attack):
+                        continue
                     if row.sample not in keys:
                         keys[row.sample] = image_keys(unpack(run.original(row.sample), shape, grid)[None])[0]
                     found.setdefault(keys[row.sample], {})[row.image] = None

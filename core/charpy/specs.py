@@ -162,6 +162,11 @@ class RunSpec(Spec):
     carry: bool = Field(
         default=True, description="a witness counts at every larger level; false: independent levels, as in the paper"
     )
+    contest: bool = Field(
+        default=False,
+        description="every attack faces every correctly classified sample at every level, whatever the others broke, "
+        "and the report says what each does alone: success, mean distortion, operating characteristic",
+    )
     shard: int = Field(default=256, ge=1, le=65536, description="samples in one unit of work")
     batch_size: int | None = Field(default=None, ge=1, description="model rows in one batch; measured if not given")
     executor: ComponentSpec = ComponentSpec(kind="inline")
@@ -179,6 +184,13 @@ class RunSpec(Spec):
         norms = [threat.norm for threat in self.threats]
         if len(set(norms)) < len(norms):
             raise ValueError(f"each norm may stand once, got {[str(n) for n in norms]}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_contest_has_levels(self) -> RunSpec:
+        searched = [str(threat.norm) for threat in self.threats if isinstance(threat.levels, str)]
+        if self.contest and searched:
+            raise ValueError(f"a contest is held at levels that are given, and those of {searched} are searched")
         return self
 
 

@@ -86,8 +86,8 @@ class Walk:
         if isinstance(self.threat.levels, str):
             self._minimal()
             return
-        once = own_radius(self.threat, self.attacks, self.site.spec.carry)
-        for th, step in plan(self.threat, self.attacks, self.site.spec.carry):
+        once = own_radius(self.threat, self.attacks, self.site.spec)
+        for th, step in plan(self.threat, self.attacks, self.site.spec):
             # What finds its own radius is worth running on all that some level still lacks.
             self._at(th, step, self._all_standing(min(self.threat.levels) if step in once else th))
 
@@ -100,7 +100,7 @@ class Walk:
         last = checks.largest_level(self.threat.norm, self.site.data.shape)
         search = LevelSearch(len(self.correct), last=last)
         positions = np.arange(len(self.correct))
-        once = own_radius(self.threat, self.attacks, self.site.spec.carry)
+        once = own_radius(self.threat, self.attacks, self.site.spec)
         for step in once:
             self._at(last, step, self._all_standing(FIRST_LEVEL))
         found = positions[np.isfinite(self.nearest)]
@@ -131,9 +131,9 @@ class Walk:
         return [self._standing(sample, th) for sample in range(len(self.correct))]
 
     def _standing(self, sample: int, th: int) -> bool:
-        """Whether a sample is worth attacking at a level: correct, and no witness counts there yet."""
-        if not self.correct[sample]:
-            return False
+        """Whether a sample is worth attacking at a level: correct, and (but in a contest) without a witness there."""
+        if not self.correct[sample] or self.site.spec.contest:
+            return bool(self.correct[sample])
         if self.site.spec.carry or isinstance(self.threat.levels, str):
             return bool(self.nearest[sample] > th + DISTANCE_TOLERANCE)
         return sample not in self.broken_at.get(th, set())
@@ -224,19 +224,21 @@ class Walk:
         )
 
 
-def own_radius(threat: ThreatSpec, attacks: Sequence[PlannedAttack], carry: bool) -> list[int]:
-    """The steps of the attacks that find their own radius: where levels are nested, one run fills every level."""
-    nested = carry or isinstance(threat.levels, str)
+def own_radius(threat: ThreatSpec, attacks: Sequence[PlannedAttack], spec: RunSpec) -> list[int]:
+    """The steps of the attacks that find their own radius: one run fills every level where levels are nested, and is
+    all that a contest asks of them."""
+    nested = spec.carry or spec.contest or isinstance(threat.levels, str)
     return [i for i, item in enumerate(attacks) if nested and item.attack.family is not Family.TARGET_DISTORTION]
 
 
-def plan(threat: ThreatSpec, attacks: Sequence[PlannedAttack], carry: bool) -> list[tuple[int, int]]:
-    """`(th, step)` in the order of the battery: each attack climbs the levels on what those before it left standing.
+def plan(threat: ThreatSpec, attacks: Sequence[PlannedAttack], spec: RunSpec) -> list[tuple[int, int]]:
+    """`(th, step)` in the order of the battery: each attack climbs the levels on what those before it left standing, or
+    in a contest on all.
 
     One that finds its own radius runs once instead, at the largest level. Of a search for the smallest levels only the
     length means something: an estimate, for progress.
     """
-    once = own_radius(threat, attacks, carry)
+    once = own_radius(threat, attacks, spec)
     probes = (FIRST_LEVEL,) * (16 if threat.norm in DUAL else 32)
     levels = probes if isinstance(threat.levels, str) else threat.levels
     return [(th, step) for step in range(len(attacks)) for th in ((max(levels),) if step in once else levels)]

@@ -16,11 +16,11 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def script(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import dual_page
     import dual_paper
     import dual_published
+    import reproduction
 
-    return dual_paper, dual_page, dual_published
+    return dual_paper, reproduction, dual_published
 
 
 COUNTS = {"levels": 100, "optimisers": 20, "minimal": 20, "population": 20}

@@ -175,6 +175,27 @@ class AttackPart(Part):
     rejected_claims: int = Field(description="images that the attack claimed and the judge refused")
 
 
+class CharacteristicPart(Part):
+    """What one attack of a contest does alone (Zhang et al. 2019, section 5.1), over all the levels that it ran at.
+
+    Of each sample its best image counts: the nearest of all runs, by the distance that is named.
+    """
+
+    norm: str
+    step: int = Field(description="of the attack in its battery, from 0")
+    name: str
+    kind: str
+    success: Share = Field(description="P_suc: samples broken, of the correctly classified ones")
+    invalid: int = Field(description="correctly classified samples that it has no valid result of")
+    distance: str = Field(description="what distortion is measured in: a metric's kind")
+    mean: float | None = Field(description="D-bar: mean distortion of the samples broken, on the 0..255 scale")
+    largest: float | None
+    curve: tuple[tuple[float, float], ...] = Field(
+        description="P(D), the operating characteristic: (D, share broken within D), one pair a step, thinned where it "
+        "has more than 512"
+    )
+
+
 class SafePart(Part):
     """k-pixel-safe (L0), k-threshold-safe (Linf), k-l1-safe, k-l2-safe: no correctly classified sample is broken.
 
@@ -319,6 +340,7 @@ class Assessment(Part):
     invalid: Share
     threats: tuple[ThreatPart, ...]
     attacks: tuple[AttackPart, ...]
+    characteristics: tuple[CharacteristicPart, ...] = Field(default=(), description="of a contest")
     safe: tuple[SafePart, ...]
     auc: tuple[AucPart, ...]
     agreement: tuple[AgreementPart, ...]

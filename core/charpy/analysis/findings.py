@@ -59,7 +59,7 @@ class NormFindings:
     reasons: dict[int, str] = field(default_factory=dict)
     to_success: defaultdict[tuple[int, int], list[int]] = field(default_factory=lambda: defaultdict(list))
     cost: dict[tuple[int, int, str], int] = field(default_factory=dict)
-    spent: defaultdict[tuple[int, int], int] = field(default_factory=lambda: defaultdict(int))
+    spent: defaultdict[tuple[int, int, int], int] = field(default_factory=lambda: defaultdict(int))
 
     @property
     def search(self) -> bool:
@@ -88,8 +88,10 @@ def read_findings(run: RunFile, model: int, spec: RunSpec, population: Populatio
     for key, attack, row in run.results(model):
         norm, position = found[key.norm], population.position[row.sample]
         norm.attacked.append((position, key.th))
-        # With independent levels, what a sample cost at another level is no part of its cost at this one.
-        account = (position, 0 if norm.carry or norm.search else key.th)
+        # With independent levels, what a sample cost at another level is no part of its cost at this one; in a contest
+        # neither is what it cost others.
+        level = 0 if norm.search or (norm.carry and not spec.contest) else key.th
+        account = (position, level, key.step if spec.contest else 0)
         if row.outcome is Outcome.INVALID:
             norm.invalid.append((position, key.th))
             norm.reasons.setdefault(position, row.reason or "no reason was given")

@@ -12,6 +12,7 @@ import numpy as np
 from charpy.analysis.agreement import agreement_parts
 from charpy.analysis.attackers import attackers_parts, redraw_parts
 from charpy.analysis.attacks import attack_parts, rejected_parts
+from charpy.analysis.characteristic import characteristic_parts
 from charpy.analysis.curves import auc_part, searched_auc_part
 from charpy.analysis.document import (
     Assessment,
@@ -131,6 +132,7 @@ def _assess(
         invalid=share(sum(reasons.values()), samples),
         threats=threats,
         attacks=attack_parts(units, found),
+        characteristics=characteristic_parts(run, model, population, units) if spec.contest else (),
         safe=safe,
         auc=tuple(area for area in areas if area is not None),
         agreement=agreement_parts(*(shown[norm] for norm in DUAL)) if shown.keys() >= set(DUAL) else (),

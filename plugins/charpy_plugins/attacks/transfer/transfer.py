@@ -67,6 +67,11 @@ class Transfer(Attack):
         source_model: str | None = param(
             None, description="title of the model in that run; all of them if not given", source="ours"
         )
+        source_attack: str | None = param(
+            None,
+            description="name of the attack in that run whose witnesses are tried; all if not given",
+            source="ours",
+        )
         outside: Outside = param(
             Outside.SKIP, description="a witness outside the ball: skip it, or project it into the ball", source="ours"
         )
@@ -96,7 +101,7 @@ class Transfer(Attack):
 
     @cached_property
     def _run(self) -> SourceRun:
-        return SourceRun.read(Path(self.params.source), self.params.source_model)
+        return SourceRun.read(Path(self.params.source), self.params.source_model, self.params.source_attack)
 
     def fingerprint(self) -> Mapping[str, str]:
         """What the source run found, or what the surrogate is."""

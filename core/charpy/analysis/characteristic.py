@@ -1,0 +1,77 @@
+"""What each attack of a contest does alone: success, distortion, operating characteristic (Zhang et al. 2019, 5.1)."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from charpy.analysis.document import CharacteristicPart
+from charpy.analysis.findings import Population
+from charpy.analysis.intervals import share
+from charpy.outcome import Outcome
+from charpy.runfile import RunFile
+
+DISTANCE = "l2"
+"""The paper's D. All attacks are measured by it, whatever norm they were told to keep to."""
+
+STEPS = 512
+"""Pairs of a curve at most."""
+
+
+def characteristic_parts(
+    run: RunFile, model: int, population: Population, units: Sequence[Mapping[str, Any]]
+) -> tuple[CharacteristicPart, ...]:
+    """One part per norm and step of its battery, in the order they ran.
+
+    P_suc = N_suc / N (eq. 20), N the correctly classified samples; D-bar is the mean over the samples broken, for
+    distortion makes no sense for a failure; P(D) is the share of the N that is broken within D (eq. 21). An attack that
+    is given a distortion counts by its best run.
+
+    Args:
+        run: of a contest.
+        model: its number.
+        population: its samples.
+        units: `RunFile.units` of it.
+    """
+    best: defaultdict[tuple[str, int], dict[int, float]] = defaultdict(dict)
+    rows = [row for row in run.witness_metrics(model) if population.correct[population.position[row[2]]]]
+    measured = all(DISTANCE in metrics for *_, metrics in rows)
+    for norm, step, sample, distance, metrics in rows:
+        value = metrics[DISTANCE] if measured else distance
+        known = best[norm, step]
+        known[sample] = min(value, known.get(sample, math.inf))
+    answered: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
+    for key, _, row in run.results(model):
+        if row.outcome is not Outcome.INVALID:
+            answered[key.norm, key.step].add(row.sample)
+    total = int(population.correct.sum())
+    ran = {(unit["norm"], unit["step"]): unit for unit in units}
+    return tuple(
+        _part(unit, best[key], total, total - len(answered[key]), DISTANCE if measured else key[0])
+        for key, unit in ran.items()
+    )
+
+
+def _part(
+    unit: Mapping[str, Any], best: Mapping[int, float], total: int, invalid: int, distance: str
+) -> CharacteristicPart:
+    values = np.sort(np.array(list(best.values()), np.float64))
+    ends = np.flatnonzero(np.diff(values, append=math.inf))  # of equal distances the last: all of them count there
+    if len(ends) > STEPS:
+        ends = ends[np.unique(np.linspace(0, len(ends) - 1, STEPS).round().astype(np.int64))]
+    return CharacteristicPart(
+        norm=unit["norm"],
+        step=unit["step"],
+        name=unit["attack"],
+        kind=unit["kind"],
+        success=share(len(values), total),
+        invalid=invalid,
+        distance=distance,
+        mean=math.fsum(values) / len(values) if len(values) else None,
+        largest=float(values[-1]) if len(values) else None,
+        curve=tuple((float(values[end]), float((end + 1) / total)) for end in ends),
+    )
