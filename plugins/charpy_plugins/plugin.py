@@ -35,13 +35,14 @@ def charpy_attacks() -> Mapping[str, str]:
 
 @hookimpl
 def charpy_metrics() -> Mapping[str, str]:
-    """Norms of the perturbation."""
+    """Norms of the perturbation, and how much of it is seen."""
     return {
         "l0_features": "charpy_plugins.metrics.l0_features:L0Features",
         "l0_pixels": "charpy_plugins.metrics.l0_pixels:L0Pixels",
         "l1": "charpy_plugins.metrics.l1:L1",
         "l2": "charpy_plugins.metrics.l2:L2",
         "linf": "charpy_plugins.metrics.linf:Linf",
+        "magnification": "charpy_plugins.metrics.magnification:Magnification",
     }
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from charpy.bilateral import bilateral
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
 from charpy.interfaces.defense import GradientPath
 from charpy.transforms import Transformation, boxed
-from charpy_plugins.filters.bilateral import bilateral
 
 
 class BilateralFilter(Transformation):

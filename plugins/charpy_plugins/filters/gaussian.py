@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from charpy_plugins.filters.windows import reflected
+from charpy.windows import reflected
 
 REACH = 4.0
 """Standard deviations at which the kernel ends."""

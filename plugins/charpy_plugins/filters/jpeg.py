@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 
 from charpy.pixels import quantise
-from charpy_plugins.filters.windows import reflected
+from charpy.windows import reflected
 
 Subsampling = Literal["4:4:4", "4:2:0"]
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from charpy_plugins.filters.windows import neighbours
+from charpy.windows import neighbours
 
 
 def median(images: torch.Tensor, height: int, width: int) -> torch.Tensor:

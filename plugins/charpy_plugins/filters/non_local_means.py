@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from charpy_plugins.filters.windows import reflected
+from charpy.windows import reflected
 
 
 def non_local_means(images: torch.Tensor, search: int, patch: int, strength: float) -> torch.Tensor:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from charpy_plugins.filters.windows import neighbours
+from charpy.windows import neighbours
 
 Variation = Literal["rows", "pixels"]
 

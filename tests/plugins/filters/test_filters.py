@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from scipy import ndimage, optimize
 
-from charpy_plugins.filters.bilateral import bilateral
+from charpy.bilateral import bilateral
+from charpy.windows import neighbours, reflected
 from charpy_plugins.filters.bit_depth import bit_depth
 from charpy_plugins.filters.gaussian import gaussian
 from charpy_plugins.filters.jpeg import jpeg
@@ -19,7 +20,6 @@ from charpy_plugins.filters.median import median
 from charpy_plugins.filters.non_local_means import non_local_means
 from charpy_plugins.filters.squeezers import squeezer
 from charpy_plugins.filters.total_variation import least_variation
-from charpy_plugins.filters.windows import neighbours, reflected
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
