@@ -17,6 +17,7 @@ def charpy_commands() -> Mapping[str, str]:
         "compare": "charpy.cli.compare:compare",
         "describe": "charpy.cli.describe:describe",
         "export": "charpy.cli.export:export",
+        "magnify": "charpy.cli.magnify:magnify",
         "plugins": "charpy.cli.plugins:plugins",
         "report": "charpy.cli.report:report",
         "run": "charpy.cli.run:run",

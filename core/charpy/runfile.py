@@ -219,13 +219,14 @@ class RunFile:
         rows = [dict(zip(names, row, strict=True)) for row in cursor]
         return [{**row, "detail": json.loads(row["detail"])} for row in rows]
 
-    def results(self, model: int) -> Iterator[tuple[UnitKey, str, ResultRow]]:
-        """Every (unit key, attack name, result) of `model`, streamed."""
+    def results(self, model: int, sample: int | None = None) -> Iterator[tuple[UnitKey, str, ResultRow]]:
+        """Every (unit key, attack name, result) of `model`, or of one of its samples, streamed."""
         query = """
             SELECT u.model, u.norm, u.th, u.step, u.shard, u.round, u.attack,
                 r.sample, r.outcome, r.queries, r.queries_to_success, r.reason
-            FROM results r JOIN units u ON u.unit = r.unit WHERE u.model = ? ORDER BY u.unit, r.sample"""
-        for row in self._db.execute(query, (model,)):
+            FROM results r JOIN units u ON u.unit = r.unit WHERE u.model = ? AND (? IS NULL OR r.sample = ?)
+            ORDER BY u.unit, r.sample"""
+        for row in self._db.execute(query, (model, sample, sample)):
             yield UnitKey(*row[:6]), row[6], ResultRow(row[7], Outcome(row[8]), *row[9:])
 
     def witness_distances(self, model: int, norm: str) -> list[tuple[int, int, float]]:
@@ -233,20 +234,30 @@ class RunFile:
         query = "SELECT sample, th, distance FROM witnesses WHERE model = ? AND norm = ? ORDER BY sample, th, unit"
         return list(self._db.execute(query, (model, norm)))
 
-    def witnesses(self, model: int, norm: str | None = None, *, smallest: bool = False) -> Iterator[WitnessRow]:
+    def nearest_of(self, model: int, attack: str) -> list[tuple[str, int, float]]:
+        """`(norm, sample, distance)` of the nearest witness that an attack of this name found of each sample."""
+        query = """
+            SELECT w.norm, w.sample, MIN(w.distance) FROM witnesses w JOIN units u ON u.unit = w.unit
+            WHERE w.model = ? AND u.attack = ? GROUP BY w.norm, w.sample ORDER BY w.norm, w.sample"""
+        return list(self._db.execute(query, (model, attack)))
+
+    def witnesses(
+        self, model: int, norm: str | None = None, *, sample: int | None = None, smallest: bool = False
+    ) -> Iterator[WitnessRow]:
         """The witnesses of `model`, by sample and distance, streamed; with `smallest`, only each sample's nearest."""
         query = """
             SELECT w.sample, w.distance, w.prediction, w.image, w.metrics, w.norm, w.th, u.attack,
                 r.queries_to_success, u.step
             FROM witnesses w JOIN units u ON u.unit = w.unit JOIN results r ON r.unit = w.unit AND r.sample = w.sample
-            WHERE w.model = ? AND (? IS NULL OR w.norm = ?) ORDER BY w.norm, w.sample, w.distance, w.unit"""
+            WHERE w.model = ? AND (? IS NULL OR w.norm = ?) AND (? IS NULL OR w.sample = ?)
+            ORDER BY w.norm, w.sample, w.distance, w.unit"""
         last: tuple[str, int] | None = None
-        for row in self._db.execute(query, (model, norm, norm)):
-            sample, distance, prediction, image, metrics, norm_, *found = row
-            if smallest and last == (norm_, sample):
+        for row in self._db.execute(query, (model, norm, norm, sample, sample)):
+            of, distance, prediction, image, metrics, norm_, *found = row
+            if smallest and last == (norm_, of):
                 continue
-            last = (norm_, sample)
-            yield WitnessRow(sample, distance, prediction, image, json.loads(metrics), norm_, *found)
+            last = (norm_, of)
+            yield WitnessRow(of, distance, prediction, image, json.loads(metrics), norm_, *found)
 
     def witness_metrics(self, model: int) -> Iterator[tuple[str, int, int, float, dict[str, float]]]:
         """`(norm, step, sample, distance, metrics)` of every witness of `model`, streamed."""

@@ -10,7 +10,7 @@ from charpy.interfaces import component
 from charpy.interfaces.report import Report
 from charpy.reports import norms
 from charpy.reports.figures import duration, interval, number, percent, queries
-from charpy.reports.images import picture
+from charpy.reports.images import pictures
 from charpy.reports.inert import visible
 from charpy.reports.trust import grade_name
 
@@ -59,7 +59,7 @@ class HtmlReport(Report):
         large = max(assessment.dataset.shape[1:]) > LARGE
         limit = -(-self.params.gallery // 3) if large else self.params.gallery
         norms = dict.fromkeys(threat.norm for threat in assessment.threats)
-        gallery = {norm: [picture(item) for item in run.gallery(index, norm, limit)] for norm in norms}
+        gallery = {norm: pictures(run.gallery(index, norm, limit)) for norm in norms}
         return model_view(f"m{index + 1}", assessment, gallery)
 
 

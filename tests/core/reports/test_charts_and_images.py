@@ -5,20 +5,26 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from charpy.analysis.gallery import GalleryItem
 from charpy.analysis.summary import RunSummary
+from charpy.magnification import magnified
 from charpy.reports.charts import curve_points
 from charpy.reports.figures import duration, interval, number, percent, queries
-from charpy.reports.images import picture
+from charpy.reports.images import Picture, pictures, scaled
 from charpy.reports.inert import visible
 
 
 def decoded(uri: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,")))))
+
+
+def picture(shown: GalleryItem) -> Picture:
+    return pictures([shown])[0]
 
 
 def item(original: np.ndarray, witness: np.ndarray, norm: str = "linf") -> GalleryItem:
@@ -51,6 +57,41 @@ def test_the_difference_is_magnified_as_stated(step: int, factor: str, shown_as:
     shown = picture(item(original, witness))
     assert shown.factor == factor
     assert decoded(shown.difference).tolist() == [[128, 128], [shown_as, 128]]
+
+
+def test_the_gallery_magnifies_original_and_witness_alike() -> None:
+    random = np.random.default_rng(0)
+    original = random.integers(0, 200, (3, 9, 12), np.uint8)
+    witness = original + random.integers(0, 40, (3, 9, 12), np.uint8)
+    first, second = pictures([item(original, witness), item(witness, original)])
+    batch = torch.from_numpy(np.stack([original, witness])).double() / 255
+    expected = (128 + magnified(batch) * 127 / 2).round().clamp(0, 255).permute(0, 2, 3, 1).numpy()
+    for uri, image in zip(first.magnified, expected, strict=True):
+        assert np.abs(decoded(uri) - image).max() <= 1
+        assert image.std() > 40
+    assert second.magnified == first.magnified[::-1]
+    assert first.side == 0
+    assert pictures([]) == []
+
+
+@pytest.mark.parametrize("shape", [(3, 110, 130), (1, 120, 60)])
+def test_of_a_large_image_the_part_that_changed_most_is_magnified(shape: tuple[int, int, int]) -> None:
+    original = np.random.default_rng(0).integers(0, 250, shape, np.uint8)
+    witness = original.copy()
+    witness[:, 105:, -5:] += 5  # the corner, so that the part has to lie there
+    witness[:, 0, 0] += 1
+    shown = picture(item(original, witness))
+    width = min(96, shape[2])
+    part = torch.from_numpy(witness[None, :, -96:, -width:]).double() / 255
+    expected = (128 + magnified(part)[0] * 127 / 2).round().clamp(0, 255).permute(1, 2, 0).numpy()
+    assert shown.side == 96
+    assert np.abs(decoded(shown.magnified[1]).reshape(expected.shape) - expected).max() <= 1
+    assert decoded(shown.witness).shape[:2] == shape[1:]
+
+
+def test_a_scaled_perturbation_is_stretched_channel_by_channel() -> None:
+    gap = np.array([[[0.0, 1.0, 3.0]], [[-2.0, 0.0, 0.0]], [[0.5, 0.5, 0.5]]])
+    assert scaled(gap).tolist() == [[[0, 85, 255]], [[0, 255, 255]], [[128, 128, 128]]]
 
 
 def test_marks_stand_on_the_changed_pixels_of_l0_only() -> None:

@@ -103,9 +103,9 @@ def test_it_has_landmarks_and_a_table_of_contents(page: Page) -> None:
     assert page.all("html")[0]["lang"] == "en"
 
 
-def test_the_gallery_has_three_images_a_witness_and_marks_changed_pixels(page: Page) -> None:
+def test_the_gallery_has_five_images_a_witness_and_marks_changed_pixels(page: Page) -> None:
     witnesses = 2 * (3 + 3)  # two models, three broken samples under each norm
-    assert len(page.all("img")) == 3 * witnesses
+    assert len(page.all("img")) == 5 * witnesses
     marks = [attrs for attrs in page.all("rect") if attrs.get("class") == "mark"]
     assert len(marks) == 2 * (1 + 2 + 3)  # only under L0: one frame a changed pixel
     assert marks[0] == {"class": "mark", "x": "0.0", "y": "0.0", "width": "1.0", "height": "1.0"}
@@ -116,7 +116,7 @@ def test_the_same_run_gives_the_same_bytes(summary: RunSummary) -> None:
 
 
 def test_how_many_witnesses_are_shown(summary: RunSummary) -> None:
-    assert len(check(render(summary, gallery=2)).all("img")) == 3 * 2 * 2 * 2
+    assert len(check(render(summary, gallery=2)).all("img")) == 5 * 2 * 2 * 2
     assert check(render(summary, gallery=0)).all("img") == []
 
 
