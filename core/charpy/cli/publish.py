@@ -56,11 +56,13 @@ def _one_each(report: object, summary: RunSummary, out: Path) -> list[Path]:
 
 
 def _show(summary: RunSummary) -> None:
-    from charpy.reports.terminal import attackers_table, dual_table
+    from charpy.reports.terminal import attackers_table, contest_table, dual_table
 
     console = results()
     for part in summary.assessments:
         console.print(dual_table(part))
+        if part.characteristics:
+            console.print(contest_table(part))
         console.print(visible(part.verdict))
         for warning in part.warnings:
             console.print(f"warning: {visible(warning)}")

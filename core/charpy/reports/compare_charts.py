@@ -8,16 +8,8 @@ from charpy.analysis.comparison.document import CurvePart
 from charpy.reports import norms
 from charpy.reports.charts import CYCLE, HEIGHT, LONG, LONG_AXIS, WIDTH, as_svg
 from charpy.reports.figures import percent
+from charpy.reports.lines import DASHES
 from charpy.threat import LAST_LEVEL
-
-DASHES = ([1, 0], [7, 4], [3, 3], [10, 3, 3, 3])
-"""Beside the colour, so that two lines can be told apart without it."""
-
-
-def look(place: int) -> tuple[int, str]:
-    """Number of the colour, 1..8, and dashes of the line of model number `place`."""
-    dashes = DASHES[place % len(DASHES)]
-    return place % len(CYCLE) + 1, " ".join(map(str, dashes)) if dashes[1] else "none"
 
 
 def comparison_svg(curves: Sequence[CurvePart], prefix: str) -> str:

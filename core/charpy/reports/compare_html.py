@@ -6,17 +6,10 @@ from typing import NamedTuple
 
 from charpy.analysis.comparison.document import Comparison
 from charpy.reports import norms
-from charpy.reports.compare_charts import comparison_svg, look
+from charpy.reports.compare_charts import comparison_svg
 from charpy.reports.compare_view import legend, norms_of, section_views
 from charpy.reports.html import markup, page_environment, template_text
-
-
-class Line(NamedTuple):
-    """One entry of a legend: what it names, the number of its colour, the dashes of its line."""
-
-    title: str
-    colour: int
-    dashes: str
+from charpy.reports.lines import Line, line
 
 
 class Chart(NamedTuple):
@@ -46,6 +39,6 @@ def _charts(document: Comparison) -> list[Chart]:
     for norm in norms_of(document):
         curves = [curve for curve in document.curves if curve.norm == norm]
         if curves:
-            lines = [Line(title, *look(place)) for place, title in enumerate(legend(document, norm))]
+            lines = [line(title, place) for place, title in enumerate(legend(document, norm))]
             charts.append(Chart(norms.name(norm), lines, comparison_svg(curves, f"curve-{norm}")))
     return charts

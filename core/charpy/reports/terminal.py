@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from charpy.analysis.document import Assessment, AttackersPart, Grade, ThreatPart
 from charpy.analysis.verdict import percent
+from charpy.reports.characteristic_chart import image_values
 from charpy.reports.inert import visible
 from charpy.reports.norms import UNITS, short
 from charpy.threat import DUAL, Norm
@@ -137,6 +138,24 @@ def _redraws(assessment: Assessment) -> list[str]:
         lines.setdefault(title, []).append(f"{level}{percent(part.mean)} [{percent(low)}, {percent(high)}]")
     draws = assessment.redraws[0].draws if lines else 0
     return [f"right under {draws} other draws of the defence, {title}: {'; '.join(of)}" for title, of in lines.items()]
+
+
+def contest_table(assessment: Assessment) -> Table:
+    """A `rich` table of the attacks of a contest: what each breaks alone, and its mean distortion (image values)."""
+    from rich.table import Table
+    from rich.text import Text
+
+    caption = "each attack alone; distortion: mean over the images it broke, in image values (L0: pixels)"
+    table = Table(title=Text("Attacks"), caption=Text(caption), title_justify="left", caption_justify="left")
+    for name in ("attack", "threat", "broken", "success", "distance", "distortion"):
+        table.add_column(Text(name), justify="left" if name in {"attack", "threat", "distance"} else "right")
+    for part in assessment.characteristics:
+        success = "-" if part.success.value is None else percent(part.success.value)
+        mean = "-" if part.mean is None else f"{image_values(part.distance, part.mean):.3f}"
+        counts = f"{part.success.count}/{part.success.total}"
+        cells = (visible(part.name), short(part.norm), counts, success, short(part.distance), mean)
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
 
 
 def attackers_table(parts: Sequence[AttackersPart]) -> Table:
