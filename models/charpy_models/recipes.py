@@ -194,9 +194,9 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "mnist-c4": _mnist("c4:C4", epochs=4, learning_rate=2e-3),
         "mnist-c4-at": _mnist(
             "c4:C4",
-            epochs=4,
+            epochs=8,
             learning_rate=2e-3,
-            defenses=(_adversarial(0.3, "least_likely", share=0.5),),
+            defenses=(_adversarial(0.6, "least_likely", share=0.5),),
         ),
         "mnist-lenet-at": _mnist(
             "lenet:LeNet",

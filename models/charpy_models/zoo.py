@@ -138,7 +138,7 @@ class MnistC4(MnistModel):
 
 
 class MnistC4AT(MnistModel):
-    """C4 for MNIST, trained on steps to the least likely class, Linf 0.3: 710,218 parameters."""
+    """C4 for MNIST, trained on single steps to the least likely class, Linf 0.6: 710,218 parameters."""
 
     kind = "mnist-c4-at"
 
