@@ -118,7 +118,7 @@ def test_every_attack_faces_every_sample_at_every_level(contest, carry):
     computed, path = contest("sure", "finder", "fickle", carry=carry)
     expected = [("sure", th, 23) for th in LEVELS] + [("finder", 255, 23)] + [("fickle", th, 23) for th in LEVELS]
     assert computed == expected
-    reach = [(RIGHT & (OPTIMUM <= th / 255)).sum() for th in LEVELS]
+    reach = [(RIGHT & (th / 255 >= OPTIMUM)).sum() for th in LEVELS]
     if carry:
         assert [part.broken for part in assessment(path).threats] == pytest.approx(reach, abs=1)
 
