@@ -76,7 +76,7 @@ def pieces(spec: Mapping[str, Any], samples: int, few: int, out: Path) -> Iterat
     models = {model["name"]: model for model in spec["models"]}
     for name in (PLAIN, TRAINED):
         yield Piece("attacks", models[name], spec["threats"], samples)
-    yield Piece("descents", models[PLAIN], descents(), few)
+    yield Piece("descents", models[PLAIN], descents(), few, {"metrics": [{"kind": "l2"}, {"kind": "magnification"}]})
     yield Piece("graphs", models[PLAIN], graphs(), few)
     yield Piece("grid", models[PLAIN], grid(spec), few, {"grid": "8bit"})
     found = out / "attacks" / PLAIN / "run.charpy"
@@ -154,7 +154,7 @@ def transfer_found(found: Path) -> Threats:
 
 
 @app.default
-def main(*, out: Path, parts: str | None = None, samples: int | None = None, few: int = 200, workers: int = 2) -> int:
+def main(*, out: Path, parts: str | None = None, samples: int | None = None, few: int = 100, workers: int = 2) -> int:
     """Run what is missing and fill in the page.
 
     Args:

@@ -139,7 +139,7 @@ def test_an_attack_counts_by_its_best_run(contest):
         part = parts[name]
         assert (part.success.count, part.success.total, part.invalid) == (len(found), 23, 0)
         assert part.distance == "l2"
-        assert part.mean == pytest.approx(np.mean(found), rel=1e-5)
+        assert part.mean == part.metrics["l2"] == pytest.approx(np.mean(found), rel=1e-5)
         assert part.largest == pytest.approx(found[-1], rel=1e-5)
         for size in np.linspace(1, 260, 50):
             at = max((share for distance, share in part.curve if distance <= size), default=0.0)
@@ -164,13 +164,14 @@ def test_a_long_curve_is_thinned_and_keeps_its_ends():
     from charpy.analysis.characteristic import _part
 
     unit = {"norm": "l2", "step": 0, "attack": "a", "kind": "a"}
-    part = _part(unit, {i: float(i + 1) for i in range(5000)}, 10_000, 0, "l2")
+    part = _part(unit, {i: (float(i + 1), {}) for i in range(5000)}, 10_000, 0, "l2")
     assert len(part.curve) == STEPS
     assert part.curve[0] == (1.0, 1e-4)
     assert part.curve[-1] == (5000.0, 0.5)
     assert all(share == pytest.approx(size / 10_000) for size, share in part.curve)
-    equal = _part(unit, dict.fromkeys(range(4), 2.0), 8, 0, "l2")
+    equal = _part(unit, dict.fromkeys(range(4), (2.0, {"a": 3.0})), 8, 0, "l2")
     assert equal.curve == ((2.0, 0.5),)
+    assert equal.metrics == {"a": 3.0}
     assert _part(unit, {}, 8, 2, "l2").mean is None
 
 

@@ -162,3 +162,12 @@ def test_fifty_iterations_are_the_papers_precision_on_a_large_image():
 def test_values_out_of_range_are_refused_by_name(change, named):
     with pytest.raises(SpecError, match=named):
         Smoother(torch.rand(1, 1, 4, 4), **{"alpha": 0.5, **change})
+
+
+def test_every_perturbation_is_the_smoothing_of_another():
+    """s_hat has an inverse: that r = s_hat(z) is smooth (eq. 17) keeps no r out."""
+    images, wanted = torch.rand(2, 1, 6, 6, dtype=torch.float64), torch.randn(2, 1, 6, 6, dtype=torch.float64)
+    smoother = Smoother(images, 0.95)
+    matrix = torch.stack([torch.from_numpy(dense(image, 0.95, **GRAPHS[0])) for image in images])
+    z = torch.linalg.solve(matrix, (smoother.total * wanted).flatten(2).mT).mT.view_as(wanted)
+    torch.testing.assert_close(smoother(z), wanted)

@@ -21,6 +21,9 @@ DISTANCE = "l2"
 STEPS = 512
 """Pairs of a curve at most."""
 
+Best = tuple[float, Mapping[str, float]]
+"""The distortion of a sample's nearest image, and its metrics."""
+
 
 def characteristic_parts(
     run: RunFile, model: int, population: Population, units: Sequence[Mapping[str, Any]]
@@ -37,13 +40,14 @@ def characteristic_parts(
         population: its samples.
         units: `RunFile.units` of it.
     """
-    best: defaultdict[tuple[str, int], dict[int, float]] = defaultdict(dict)
+    best: defaultdict[tuple[str, int], dict[int, Best]] = defaultdict(dict)
     rows = [row for row in run.witness_metrics(model) if population.correct[population.position[row[2]]]]
     measured = all(DISTANCE in metrics for *_, metrics in rows)
     for norm, step, sample, distance, metrics in rows:
         value = metrics[DISTANCE] if measured else distance
         known = best[norm, step]
-        known[sample] = min(value, known.get(sample, math.inf))
+        if sample not in known or value < known[sample][0]:
+            known[sample] = value, metrics
     answered: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
     for key, _, row in run.results(model):
         if row.outcome is not Outcome.INVALID:
@@ -57,9 +61,14 @@ def characteristic_parts(
 
 
 def _part(
-    unit: Mapping[str, Any], best: Mapping[int, float], total: int, invalid: int, distance: str
+    unit: Mapping[str, Any], best: Mapping[int, Best], total: int, invalid: int, distance: str
 ) -> CharacteristicPart:
-    values = np.sort(np.array(list(best.values()), np.float64))
+    values = np.sort(np.array([size for size, _ in best.values()], np.float64))
+    measured: defaultdict[str, list[float]] = defaultdict(list)
+    for _, metrics in best.values():
+        for name, value in metrics.items():
+            if math.isfinite(value):
+                measured[name].append(value)
     ends = np.flatnonzero(np.diff(values, append=math.inf))  # of equal distances the last: all of them count there
     if len(ends) > STEPS:
         ends = ends[np.unique(np.linspace(0, len(ends) - 1, STEPS).round().astype(np.int64))]
@@ -73,5 +82,6 @@ def _part(
         distance=distance,
         mean=math.fsum(values) / len(values) if len(values) else None,
         largest=float(values[-1]) if len(values) else None,
+        metrics={name: math.fsum(found) / len(found) for name, found in sorted(measured.items())},
         curve=tuple((float(values[end]), float((end + 1) / total)) for end in ends),
     )

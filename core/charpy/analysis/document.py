@@ -190,6 +190,7 @@ class CharacteristicPart(Part):
     distance: str = Field(description="what distortion is measured in: a metric's kind")
     mean: float | None = Field(description="D-bar: mean distortion of the samples broken, on the 0..255 scale")
     largest: float | None
+    metrics: dict[str, float] = Field(default_factory=dict, description="mean of each over the same images")
     curve: tuple[tuple[float, float], ...] = Field(
         description="P(D), the operating characteristic: (D, share broken within D), one pair a step, thinned where it "
         "has more than 512"

@@ -92,6 +92,7 @@ class ModelView:
     curves: tuple[tuple[tuple[str, ...], str], ...]
     agreement: str
     contest: tuple[Contest, ...]
+    contest_metrics: tuple[str, ...]
     heat: Heat
     gallery: tuple[tuple[str, tuple[Picture, ...]], ...]
     attacks: tuple[AttackRow, ...]
@@ -114,6 +115,7 @@ def model_view(prefix: str, assessment: Assessment, gallery: Mapping[str, Sequen
         curves=curves_svg(assessment, f"{prefix}-curves"),
         agreement=agreement_svg(assessment.agreement, f"{prefix}-agreement"),
         contest=_contest(assessment.characteristics, prefix),
+        contest_metrics=tuple(sorted({name for part in assessment.characteristics for name in part.metrics})),
         heat=_heat(assessment),
         gallery=tuple((norms.name(norm), tuple(items)) for norm, items in gallery.items()),
         attacks=_attack_rows(assessment),

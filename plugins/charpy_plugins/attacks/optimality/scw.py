@@ -43,9 +43,12 @@ class Form(StrEnum):
 class Scw(Attack):
     """Minimises |r|^2 + c max(margin + m, 0) over z with r = s_hat(z), the image clip(x + r), by Adam (sC&W, L2).
 
-    s_hat smooths like the image (eq. 9), so that every iterate does; c = 1 / lambda is searched by bisection for each
-    sample. z begins at 0. The gradient in z is that in r, smoothed by the adjoint (eq. 19). `form: penalty` has r = z
-    and adds mu times the roughness of r instead (eq. 13 and 14).
+    s_hat smooths like the image (eq. 9); c = 1 / lambda is searched by bisection for each sample. z begins at 0. The
+    gradient in z is that in r, smoothed by the adjoint (eq. 19). `form: penalty` has r = z and adds mu times the
+    roughness of r instead (eq. 13 and 14).
+
+    s_hat has an inverse, so every r has its z: the constraint shapes the way of the descent, not the images that it can
+    reach. A short descent leaves a smooth r; a long one ends where C&W does, as near and about as rough.
 
     Differs from the paper: a descent that the budget cuts short takes larger steps; at the end the boundary is looked
     for between the original and the nearest witness, a segment on which a perturbation keeps its shape; all samples
