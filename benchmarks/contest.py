@@ -115,11 +115,16 @@ def load_case(name: str, count: int, seed: int, *, drawn: bool = True) -> Case:
         right = (model.predict(samples.images).argmax(1) == samples.labels).nonzero()[:, 0]
     right = right if drawn else right[:count]
     images, labels = samples.images[right], samples.labels[right]
-    engine = QueryEngine.measure(model, Output.LOGITS, images[:64], gradients=True)
-    judge = Judge(plugins.create("models", name), Output.LOGITS, tuple(images.shape[1:]))
-    bench = Bench(model, engine, judge, int(model.num_classes or 10), seed=seed)
     ids = tuple(samples.ids[i] for i in right.tolist())
+    bench = bench_of(model, plugins.create("models", name), images, seed)
     return Case(name, model, bench, images, labels, ids, count if drawn else len(right))
+
+
+def bench_of(model: Model, again: Model, images: torch.Tensor, seed: int) -> Bench:
+    """What an attack on `model` needs; the judge asks `again`, the same model opened anew."""
+    engine = QueryEngine.measure(model, Output.LOGITS, images[:64], gradients=True)
+    judge = Judge(again, Output.LOGITS, tuple(images.shape[1:]))
+    return Bench(model, engine, judge, int(model.num_classes or 10), seed=seed)
 
 
 def assess_at(
