@@ -21,9 +21,15 @@ from charpy.threads import threads
 if TYPE_CHECKING:
     from charpy.interfaces.model import Forward
 
-BATCHES = (32, 64, 128, 256)
 FIXED_BATCH = 64
-"""Rows in a batch where a row's bits depend on its neighbours: a tuned size would let times change results."""
+"""Rows in a batch, of images that are not large, where a row's bits depend on its neighbours: a tuned size would let
+times change results."""
+
+LARGE_BATCH = 2**23
+"""Values in such a batch at most: 16 images of 3 x 299 x 299."""
+
+SIZES = (0.5, 1, 2, 4)
+"""Batch sizes that are tried, in fixed ones."""
 
 ACCELERATOR = 16
 """On an accelerator every batch size is this much larger."""
@@ -95,16 +101,20 @@ class QueryEngine:
         ways to compute them are measured too.
         """
         images = as_images(probe).to(model.device)
-        most = BATCHES[-1] * _factor(images)
+        fixed = fixed_batch(images)
+        most = int(SIZES[-1] * fixed)
         rows = images.repeat(-(-most // len(images)), 1, 1, 1)[:most]
-        as_given = _time("as given", model.predict, rows)
         notes: list[str] = []
+        if _slow(model.predict, rows[:fixed]):
+            rows = rows[:fixed]
+            notes.append(f"too slow to be tuned: batches of {fixed} rows")
+        as_given = _time("as given", model.predict, rows)
         chosen = _choose(model, model.forwards(), rows, output, as_given, keep, notes)
-        batch = (batch_size or chosen.batch) if chosen.invariant else FIXED_BATCH * _factor(images)
-        bare = replace(as_given, batch=as_given.batch if as_given.invariant else FIXED_BATCH * _factor(images))
+        batch = (batch_size or chosen.batch) if chosen.invariant else fixed
+        bare = replace(as_given, batch=as_given.batch if as_given.invariant else fixed)
         if chosen is as_given:
             chosen = bare
-        if not chosen.invariant:
+        if not chosen.invariant and len(rows) > fixed:
             notes.append(f"a row's last bits depend on its place in the batch ({chosen.name})")
         with torch.no_grad():
             classes = 0 if output is Output.LABELS else model.predict(rows[:1].clone()).shape[1]
@@ -114,9 +124,9 @@ class QueryEngine:
         if gradients:
             own = _time_gradient("as given", model.predict, rows, output)
             gradient = _choose(model, model.differentiable(), rows, output, own, keep_gradient, notes, backward=True)
-            tuned = (batch_size or gradient.batch) if gradient.invariant else FIXED_BATCH * _factor(images)
+            tuned = (batch_size or gradient.batch) if gradient.invariant else fixed
             gradient = replace(gradient, batch=tuned)
-            own = replace(own, batch=tuned if own.invariant else FIXED_BATCH * _factor(images))
+            own = replace(own, batch=tuned if own.invariant else fixed)
         return cls(model, output, kept, bare, gradient, own, torch.get_num_threads(), classes, notes)
 
     @property
@@ -178,9 +188,10 @@ def _choose(
     for name, build in builders.items():
         try:
             forward = build()
-            gap = _gap(model.predict, forward, _disturbed(rows[:FIXED_BATCH]), output)
+            probe = _disturbed(rows[: fixed_batch(rows)])
+            gap = _gap(model.predict, forward, probe, output)
             if backward:
-                _same_gradient(model.predict, forward, _disturbed(rows[:FIXED_BATCH]), output)
+                _same_gradient(model.predict, forward, probe, output)
             way = _time_gradient(name, forward, rows, output) if backward else _time(name, forward, rows)
             ways.append(replace(way, gap=gap))
         except Exception as cause:  # noqa: BLE001 - any failure of an optional fast path only costs speed
@@ -216,10 +227,10 @@ def _gap(reference: Forward, other: Forward, images: torch.Tensor, output: Outpu
 def _time(name: str, forward: Forward, rows: torch.Tensor) -> Way:
     """The best time per row over the batch sizes, within about `_MEASURE_SECONDS`; and whether bits are stable."""
     started = time.perf_counter()
-    factor = _factor(rows)
-    best: tuple[float, int] = (float("inf"), FIXED_BATCH * factor)
+    fixed = fixed_batch(rows)
+    best: tuple[float, int] = (float("inf"), fixed)
     answers = []
-    for size in (factor * size for size in sorted(BATCHES, key=lambda size: abs(size - FIXED_BATCH))):
+    for size in (max(1, int(share * fixed)) for share in sorted(SIZES, key=lambda share: abs(share - 1))):
         seconds, answer = _best_of(forward, rows, size, started)
         answers.append(answer)
         if seconds < 0.95 * best[0]:
@@ -269,11 +280,11 @@ def _best_of(
 
 def _invariant(forward: Forward, rows: torch.Tensor, answers: list[torch.Tensor]) -> bool:
     """Whether a row's answer is the same to the bit in batches of other sizes and at other places."""
+    if len(answers) < 2 or not all(torch.equal(answers[0], answer) for answer in answers):
+        return False
     order = torch.arange(len(rows), device=rows.device).flip(0).roll(7)
-    moved = torch.cat([forward(piece) for piece in torch.split(rows[order], 33)])
-    return (
-        len(answers) > 1 and all(torch.equal(answers[0], a) for a in answers) and torch.equal(moved, answers[0][order])
-    )
+    moved = torch.cat([forward(piece) for piece in torch.split(rows[order], fixed_batch(rows) // 2 + 1)])
+    return torch.equal(moved, answers[0][order])
 
 
 def _disturbed(images: torch.Tensor) -> torch.Tensor:
@@ -285,8 +296,21 @@ def _disturbed(images: torch.Tensor) -> torch.Tensor:
     return torch.where(drawn, noise, images)
 
 
-def _factor(images: torch.Tensor) -> int:
-    return 1 if images.device.type == "cpu" else ACCELERATOR
+@torch.no_grad()
+def _slow(forward: Forward, rows: torch.Tensor) -> bool:
+    """Whether one batch takes as long as there is for all; the first row warms up."""
+    forward(rows[:1])
+    started = time.perf_counter()
+    forward(rows)
+    _synchroniser(rows)()
+    return time.perf_counter() - started > _MEASURE_SECONDS
+
+
+def fixed_batch(images: torch.Tensor) -> int:
+    """Rows of a batch that no measurement decides, by the size of `images` `(N, C, H, W)` and their device."""
+    fitting = max(1, LARGE_BATCH // max(1, images[0].numel()))
+    size: int = min(FIXED_BATCH, 1 << (fitting.bit_length() - 1))
+    return size if images.device.type == "cpu" else size * ACCELERATOR
 
 
 def _synchroniser(rows: torch.Tensor) -> Callable[[], None]:

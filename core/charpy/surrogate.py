@@ -7,7 +7,7 @@ from functools import cached_property
 
 import torch
 
-from charpy.engine import ACCELERATOR, FIXED_BATCH, QueryEngine, Way
+from charpy.engine import QueryEngine, Way, fixed_batch
 from charpy.errors import ModelError, PluginError
 from charpy.interfaces.attack import Attack, Task
 from charpy.interfaces.model import Model
@@ -84,7 +84,7 @@ class Surrogate:
         threat, random = task.threat, task.random.fork("surrogate")
         found = self._found or self.check(threat.norm, threat.goal, task.images, task.labels)
         device = self.model.device
-        way = Way("as given", self.model.predict, FIXED_BATCH * (1 if device.type == "cpu" else ACCELERATOR), 0.0, True)
+        way = Way("as given", self.model.predict, fixed_batch(task.images.to(device)), 0.0, True)
         engine = QueryEngine(self.model, found.output, way, way, threads=self._threads, num_classes=found.num_classes)
         own = threat.model_copy(update={"access": self.attack.access, "queries": self._queries})
         images, labels = task.images.to(device), task.labels.to(device)

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from charpy.engine import FIXED_BATCH, QueryEngine, as_scores
+from charpy.engine import FIXED_BATCH, QueryEngine, as_scores, fixed_batch
 from charpy.interfaces.model import Output
 from charpy.testing.linear import LinearModel
 
@@ -80,6 +80,33 @@ def test_a_way_whose_bits_depend_on_the_batch_keeps_one_batch_size():
     assert engine.slack > 0, "a witness must be misclassified by more than the two ways differ"
     steady = QueryEngine.measure(Offering({"fast": lambda: fast}), Output.LOGITS, PROBE, batch_size=7)
     assert steady.chosen.batch == 7
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows"),
+    [((1, 28, 28), 64), ((3, 128, 128), 64), ((3, 224, 224), 32), ((3, 299, 299), 16), ((3, 4000, 4000), 1)],
+)
+def test_batches_of_large_images_are_smaller(shape, rows):
+    assert fixed_batch(torch.zeros(1).expand(2, *shape)) == rows
+
+
+def test_a_slow_model_is_not_tuned(monkeypatch):
+    """What tuning could gain would cost more: a batch of the fixed size, and no way is tried in others."""
+    monkeypatch.setattr("charpy.engine._MEASURE_SECONDS", 0.02)
+    asked = []
+
+    class Slow(Offering):
+        def predict(self, images):
+            asked.append(len(images))
+            time.sleep(0.03 if len(images) > 1 else 0)
+            return fast(images)
+
+    engine = QueryEngine.measure(Slow({}), Output.LOGITS, PROBE, batch_size=7)
+    assert engine.chosen.batch == FIXED_BATCH
+    assert any("too slow" in note for note in engine.notes)
+    assert not any("place in the batch" in note for note in engine.notes)
+    assert max(asked) == FIXED_BATCH
+    assert sum(asked) <= 5 * FIXED_BATCH
 
 
 def test_a_labels_way_must_agree_on_every_label():

@@ -6,16 +6,23 @@ import sys
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 
+from charpy.analysis.summary import RunSummary
 from charpy.errors import ModelError, UnsafeFileError
+from charpy.evaluator import evaluate
 from charpy.interfaces.model import Output
+from charpy.pixels import as_images, unpack
 from charpy.plugins import registry
-from charpy.specs import ModelSpec
+from charpy.runfile import RunFile
+from charpy.smoothing import Smoother
+from charpy.specs import ModelSpec, RunSpec, parse
 from charpy.subjects import subject_of
-from charpy.threat import Access
+from charpy.threat import Access, Grid
 from charpy_models.imagenet import InceptionV3, ResNetV2
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.25, 0.125)
@@ -128,3 +135,46 @@ def test_without_timm_the_kind_is_listed_and_says_what_to_install(kind, monkeypa
     with pytest.raises(ModelError, match="needs the package timm") as caught:
         registry().create("models", kind)
     assert caught.value.hint == "pip install 'charpy[imagenet]'"
+
+
+@pytest.mark.parametrize("grid", ["none", "8bit"])
+def test_smooth_attacks_on_a_folder_of_large_pictures(asked, tmp_path, monkeypatch, grid):
+    """299 x 299 pictures, from the spec to the report: the way that ImageNet takes."""
+    monkeypatch.setattr("charpy.engine._MEASURE_SECONDS", 0.02)
+    random = np.random.default_rng(0)
+    for name, level in (("dark", 90), ("light", 150)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        pixels = np.clip(level + random.normal(0, 20, (299, 299, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "data" / name / "0.png")
+    state = {"fc.weight": torch.zeros(7, 3), "fc.bias": torch.tensor([0.0, 0, -9, -9, -9, -9, -9])}
+    state["fc.weight"][1] = torch.tensor([1.0, 0.1, 0.05])
+    state["fc.bias"][1] = -float(state["fc.weight"][1] @ ((0.47 - torch.tensor(MEAN)) / torch.tensor(STD)))
+    weights = str(tmp_path / "net.safetensors")
+    safetensors.torch.save_file(state, weights)
+    descent = {"steps": 12, "searches": 1, "learning_rate": 0.02, "constant": 1e5}
+    smooth = {"alpha": 0.997, "solver": "cg"}
+    spec = {
+        "name": "large", "contest": True, "grid": grid,
+        "data": {"kind": "folder", "params": {"path": str(tmp_path / "data")}},
+        "models": [{"kind": "inception_v3", "params": {"weights": weights, "image_size": 299}}],
+        "threats": [{
+            "norm": "l2", "levels": [20_000], "queries": 20,
+            "battery": [
+                {"kind": "pgd2"}, {"kind": "spgd2", "params": smooth},
+                {"kind": "cw", "params": descent}, {"kind": "scw", "params": {**descent, **smooth}},
+            ],
+        }],
+    }  # fmt: skip
+    evaluate(parse(RunSpec, spec), tmp_path / "run.charpy")
+    with RunFile.open(tmp_path / "run.charpy") as run:
+        report = RunSummary.of(run).assessments[0]
+        witnesses = {witness.attack: witness for witness in run.witnesses(0) if witness.sample == 0}
+        original = unpack(run.original(0), (3, 299, 299), Grid(grid))
+    assert report.status == "valid"
+    assert [part.success.count for part in report.characteristics] == [2, 2, 2, 2]
+    smoother = Smoother(as_images(original[None]), 0.997)
+    rough = {}
+    for attack in ("cw", "scw"):
+        moved = as_images(unpack(witnesses[attack].image, (3, 299, 299), Grid(grid))[None]) - as_images(original[None])
+        rough[attack] = float(smoother.roughness(moved) / moved.square().sum())
+    assert rough["scw"] < rough["cw"]
