@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ import torch
 
 from charpy.errors import SpecError
 from charpy.smoothing import Kernel, Smoother, Solver
+
+NOBODY = torch.zeros(0, dtype=torch.int64)
 
 
 def adjacency(image: torch.Tensor, kernel: Kernel, scale: float, neighbours: int) -> np.ndarray:
@@ -145,6 +149,64 @@ def test_a_row_is_the_same_alone_and_among_others():
         torch.testing.assert_close(together[row : row + 1], alone, atol=1e-6, rtol=1e-5)
     chosen = torch.tensor([3, 1])
     assert torch.equal(smoother.rows(chosen)(signal[chosen]), together[chosen])
+
+
+@pytest.mark.parametrize("solver", [Solver.EXACT, Solver.CG])
+def test_a_part_of_a_part_is_its_own(solver):
+    """Not what the whole was asked for before it."""
+    images, signal = torch.rand(4, 1, 5, 6), torch.randn(4, 1, 5, 6)
+    smoother = Smoother(images, 0.9, solver=solver)
+    together = smoother(signal)
+    smoother.rows(torch.tensor([1, 0]))
+    part = smoother.rows(torch.tensor([3, 2]))
+    assert torch.equal(part.rows(torch.tensor([1, 0]))(signal[[2, 3]]), together[[2, 3]])
+
+
+def test_parts_are_forgotten():
+    """Samples finish one after the other: the factors of every choice before the last must not stay."""
+    smoother = Smoother(torch.rand(5, 1, 6, 6), 0.9)
+    parts = [weakref.ref(smoother.rows(torch.arange(count))) for count in (5, 4, 3, 2)]
+    gc.collect()
+    assert [part() is None for part in parts] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("solver", [Solver.EXACT, Solver.CG])
+def test_no_rows_at_all(solver):
+    images = torch.rand(2, 3, 5, 6)
+    for smoother in (Smoother(images[:0], 0.9, solver=solver), Smoother(images, 0.9, solver=solver).rows(NOBODY)):
+        assert smoother(images[:0]).shape == (0, 3, 5, 6)
+        assert smoother.roughness(images[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("solver", [Solver.EXACT, Solver.CG])
+def test_an_image_with_nan_is_its_own_trouble(solver):
+    images, signal = torch.rand(3, 1, 6, 5), torch.randn(3, 1, 6, 5)
+    odd = images.clone()
+    odd[1, 0, 2, 2] = torch.nan
+    found = Smoother(odd, 0.9, solver=solver)(signal)
+    assert bool(found[1].isnan().any())
+    assert torch.equal(found[[0, 2]], Smoother(images, 0.9, solver=solver)(signal)[[0, 2]])
+
+
+@pytest.mark.parametrize("kernel", Kernel)
+@pytest.mark.parametrize("solver", [Solver.EXACT, Solver.CG])
+def test_weights_that_all_but_underflow(solver, kernel):
+    """A pixel whose weights add up to 1e-44 has a root of 1e22, whose square float32 does not hold."""
+    board = (torch.arange(64).view(1, 1, 8, 8) % 2 + torch.arange(8).view(8, 1) % 2) % 2.0
+    signal = torch.randn(1, 1, 8, 8)
+    for scale in torch.linspace(0.0085, 0.014, 12).tolist() if kernel is Kernel.LAPLACIAN else (0.07, 0.0705, 0.075):
+        smoother = Smoother(board, 0.95, kernel=kernel, scale=scale, solver=solver)
+        assert bool(smoother(signal).isfinite().all())
+        assert float(smoother.roughness(signal)) <= 4.001 * float(signal.square().sum())
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+@pytest.mark.parametrize("solver", [Solver.EXACT, Solver.CG])
+def test_it_is_linear_at_every_size(solver, size):
+    """Gradients of odd models, whose squares float32 does not hold."""
+    images, signal = torch.rand(2, 2, 6, 5), torch.randn(2, 2, 6, 5)
+    smoother = Smoother(images, 0.95, solver=solver)
+    torch.testing.assert_close(smoother(signal * size) / size, smoother(signal), atol=1e-4, rtol=1e-4)
 
 
 def test_fifty_iterations_are_the_papers_precision_on_a_large_image():

@@ -32,14 +32,15 @@ class Elimination:
         inverses, gains = [], []
         schur = own[:, 0]
         for row in range(own.shape[1]):
-            inverse = torch.cholesky_inverse(torch.linalg.cholesky(schur))
-            inverses.append(inverse)
+            root, failed = torch.linalg.cholesky_ex(schur)  # an image with NaN fails: alone, and nothing waits for it
+            inverse = torch.cholesky_inverse(root).masked_fill((failed != 0)[:, None, None], torch.nan)
+            inverses.append(inverse.to(dtype))
             if row + 1 < own.shape[1]:
                 gain = inverse @ between[:, row]
-                gains.append(gain)
+                gains.append(gain.to(dtype))
                 schur = own[:, row + 1] - between[:, row].mT @ gain
-        self.inverses = torch.stack(inverses).to(dtype)
-        self.gains = torch.stack(gains).to(dtype) if gains else self.inverses[:0]
+        self.inverses = torch.stack(inverses)
+        self.gains = torch.stack(gains) if gains else self.inverses[:0]
 
     def __call__(self, right: torch.Tensor) -> torch.Tensor:
         """x `(N, C, P)` with (I - alpha N) x = `right`; a row of the image is a row vector, on the left of a factor."""

@@ -71,7 +71,7 @@ class Graph:
             apart = flat[..., :-offset] - flat[..., offset:]
             weight = torch.zeros_like(degree)
             weight[..., :-offset] = kernel(apart.square().sum(1, keepdim=True).sqrt(), scale)
-            weight *= kernel(torch.tensor(math.hypot(down, right)), 1.0).to(weight)
+            weight *= float(kernel(torch.tensor(math.hypot(down, right), dtype=torch.float64), 1.0))
             square = weight.view(-1, 1, height, width)
             square[..., height - down :, :] = 0
             square[..., width - right :] = 0
@@ -79,10 +79,11 @@ class Graph:
             degree[..., :-offset] += weight[..., :-offset]
             degree[..., offset:] += weight[..., :-offset]
             found.append(Edges(down, right, offset, weight))
-        root = torch.where(degree > 0, degree, torch.inf).rsqrt()
+        linked = degree > torch.finfo(degree.dtype).tiny  # below it, products of two roots would overflow
+        root = torch.where(linked, degree, torch.inf).rsqrt()
         for edges in found:
             edges.weight[..., : -edges.offset] *= root[..., : -edges.offset] * root[..., edges.offset :]
-        return cls(tuple(found), (degree > 0).to(degree), height, width)
+        return cls(tuple(found), linked.to(degree), height, width)
 
     def add(self, out: torch.Tensor, signal: torch.Tensor, factor: float) -> None:
         """`out` += factor N `signal` in place; both `(N, C, P)`."""

@@ -131,7 +131,7 @@ class Smoother:
         """The smoother of some of the images; `chosen` int64 `(M,)`. That of the last choice is kept."""
         if self._last is None or not torch.equal(self._last[0], chosen):
             part = object.__new__(Smoother)
-            part.__dict__.update(self.__dict__, graph=self.graph.rows(chosen), total=self.total[chosen])
+            part.__dict__.update(self.__dict__, graph=self.graph.rows(chosen), total=self.total[chosen], _last=None)
             part.factors = None if self.factors is None else self.factors.rows(chosen)
             self._last = chosen.clone(), part
         return self._last[1]
