@@ -169,6 +169,53 @@ def test_a_chosen_model_of_the_source_is_the_only_one_used(tmp_path):
         SourceRun.read(path, "secnd")
 
 
+def test_a_chosen_attack_of_the_source_is_the_only_one_used(tmp_path):
+    path = tmp_path / "two.charpy"
+    battery = [{"kind": "mi_fgsm", "name": "momentum"}, {"kind": "fgm", "name": "single"}]
+    threats = [{"norm": "linf", "levels": [60], "battery": battery, "queries": 60}]
+    threats.append(threat_of("l0", [8], "few_pixel", population=20))
+    evaluate(spec_of(threats, contest=True), path, subjects=[Subject("first", "test", linear)], dataset=data())
+    made: dict[str, dict[int, set[bytes]]] = {}
+    with RunFile.open(path) as run:
+        for row in run.witnesses(0):
+            made.setdefault(row.attack, {}).setdefault(row.sample, set()).add(row.image)
+    assert set(made) == {"momentum", "single", "few_pixel"}
+    keys = image_keys(IMAGES)
+    for attack, of_sample in made.items():
+        read = SourceRun.read(path, None, attack)
+        assert {key: set(images) for key, images in read.witnesses.items()} == {
+            keys[sample]: images for sample, images in of_sample.items()
+        }
+    digests = {SourceRun.read(path, None, attack).digest for attack in (None, *made)}
+    assert len(digests) == 4, "a resume must tell them apart"
+    params = {"source": str(path), "source_attack": "single"}
+    shown = transferred(tmp_path / "run.charpy", [threat_of("linf", [60], "transfer", **params)])
+    with RunFile.open(shown) as run:
+        rows = {row.sample: row.queries for _, _, row in run.results(0)}
+    assert {sample for sample, queries in rows.items() if queries} == set(made["single"]) & clean_hits(target())
+    assert max(rows.values()) == 1
+    with pytest.raises(UnknownNameError, match="did you mean momentum"):
+        SourceRun.read(path, None, "momentun")
+    with pytest.raises(UnknownNameError, match="did you mean single"):
+        transferred(
+            tmp_path / "other.charpy",
+            [threat_of("linf", [60], "transfer", source=str(path), source_attack="singel")],
+        )
+
+
+def test_an_attack_of_the_source_that_broke_nothing_is_named(tmp_path):
+    path = tmp_path / "two.charpy"
+    battery = [{"kind": "mi_fgsm"}, {"kind": "fgm"}]  # the second finds nothing that the first left standing
+    threats = [{"norm": "linf", "levels": [127], "battery": battery, "queries": 60}]
+    evaluate(spec_of(threats), path, subjects=[Subject("first", "test", linear)], dataset=data())
+    with RunFile.open(path) as run:
+        assert {row.attack for row in run.witnesses(0)} == {"mi_fgsm"}
+    with pytest.raises((RunFileError, UnknownNameError)) as caught:
+        SourceRun.read(path, None, "fgm")
+    assert "none of them broken" not in str(caught.value)
+    assert "fgm" in str(caught.value)
+
+
 def test_a_run_resumes_with_its_source_wherever_that_lies(source, tmp_path):
     threats = [threat_of("linf", [20, 60], "transfer", source=str(source))]
     whole = transferred(tmp_path / "whole.charpy", threats)
