@@ -234,6 +234,13 @@ class RunFile:
         query = "SELECT sample, th, distance FROM witnesses WHERE model = ? AND norm = ? ORDER BY sample, th, unit"
         return list(self._db.execute(query, (model, norm)))
 
+    def witness_steps(self, model: int) -> Iterator[tuple[str, int, int, int, float]]:
+        """`(norm, step, th, sample, distance)` of every witness of `model`, streamed."""
+        query = """
+            SELECT w.norm, u.step, u.th, w.sample, w.distance FROM witnesses w JOIN units u ON u.unit = w.unit
+            WHERE w.model = ? ORDER BY w.unit, w.sample"""
+        yield from self._db.execute(query, (model,))
+
     def nearest_of(self, model: int, attack: str) -> list[tuple[str, int, float]]:
         """`(norm, sample, distance)` of the nearest witness that an attack of this name found of each sample."""
         query = """

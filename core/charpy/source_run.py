@@ -75,8 +75,9 @@ class SourceRun:
             raise RunFileError(
                 "the source run has no witness to try",
                 where=str(path),
-                found=f"models {', '.join(titles[index] for index in chosen)}, none of them broken",
-                hint="give the run of a model that some attack broke",
+                found=f"models {', '.join(titles[index] for index in chosen)}, none of them broken"
+                + ("" if attack is None else f" by {attack}"),
+                hint="give the run of a model that some attack broke" + ("" if attack is None else ", or name another"),
             )
         witnesses = {key: tuple(images) for key, images in found.items()}
         return cls(path, name, tuple(titles[index] for index in chosen), shape, grid, witnesses, _digest(witnesses))

@@ -225,9 +225,8 @@ class Walk:
 
 
 def own_radius(threat: ThreatSpec, attacks: Sequence[PlannedAttack], spec: RunSpec) -> list[int]:
-    """The steps of the attacks that find their own radius: one run fills every level where levels are nested, and is
-    all that a contest asks of them."""
-    nested = spec.carry or spec.contest or isinstance(threat.levels, str)
+    """The steps of the attacks that find their own radius: one run fills every level where levels are nested."""
+    nested = spec.carry or isinstance(threat.levels, str)
     return [i for i, item in enumerate(attacks) if nested and item.attack.family is not Family.TARGET_DISTORTION]
 
 

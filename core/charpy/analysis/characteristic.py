@@ -14,6 +14,7 @@ from charpy.analysis.findings import Population
 from charpy.analysis.intervals import share
 from charpy.outcome import Outcome
 from charpy.runfile import RunFile
+from charpy.specs import RunSpec
 
 DISTANCE = "l2"
 """The paper's D. All attacks are measured by it, whatever norm they were told to keep to."""
@@ -26,7 +27,7 @@ Best = tuple[float, Mapping[str, float]]
 
 
 def characteristic_parts(
-    run: RunFile, model: int, population: Population, units: Sequence[Mapping[str, Any]]
+    run: RunFile, model: int, spec: RunSpec, population: Population, units: Sequence[Mapping[str, Any]]
 ) -> tuple[CharacteristicPart, ...]:
     """One part per norm and step of its battery, in the order they ran.
 
@@ -37,27 +38,40 @@ def characteristic_parts(
     Args:
         run: of a contest.
         model: its number.
+        spec: of the run.
         population: its samples.
         units: `RunFile.units` of it.
     """
     best: defaultdict[tuple[str, int], dict[int, Best]] = defaultdict(dict)
     rows = [row for row in run.witness_metrics(model) if population.correct[population.position[row[2]]]]
-    measured = all(DISTANCE in metrics for *_, metrics in rows)
+    measured, factor = all(DISTANCE in metrics for *_, metrics in rows), _factor(spec)
     for norm, step, sample, distance, metrics in rows:
-        value = metrics[DISTANCE] if measured else distance
+        value = metrics[DISTANCE] * factor if measured else distance
         known = best[norm, step]
         if sample not in known or value < known[sample][0]:
             known[sample] = value, metrics
-    answered: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
-    for key, _, row in run.results(model):
-        if row.outcome is not Outcome.INVALID:
-            answered[key.norm, key.step].add(row.sample)
+    answered: defaultdict[tuple[str, int], dict[int, bool]] = defaultdict(dict)
+    for unit_key, _, row in run.results(model):
+        valid = answered[unit_key.norm, unit_key.step]
+        valid[row.sample] = valid.get(row.sample, True) and row.outcome is not Outcome.INVALID
     total = int(population.correct.sum())
     ran = {(unit["norm"], unit["step"]): unit for unit in units}
     return tuple(
-        _part(unit, best[key], total, total - len(answered[key]), DISTANCE if measured else key[0])
+        _part(unit, best[key], total, total - _settled(best[key], answered[key]), DISTANCE if measured else key[0])
         for key, unit in ran.items()
     )
+
+
+def _settled(best: Mapping[int, Best], answered: Mapping[int, bool]) -> int:
+    """The samples that an attack broke, or failed on in runs that are all valid: where one is not, nothing held."""
+    return sum(valid or sample in best for sample, valid in answered.items())
+
+
+def _factor(spec: RunSpec) -> float:
+    """What the run's L2 metric is multiplied by to be on the 0..255 scale: the default ones are, one that a spec names
+    counts image values unless it says otherwise."""
+    named = next((metric for metric in spec.metrics if metric.kind == DISTANCE), None)
+    return 1.0 if named is None else 255 / float(named.params.get("scale", 1))
 
 
 def _part(

@@ -186,7 +186,9 @@ class CharacteristicPart(Part):
     name: str
     kind: str
     success: Share = Field(description="P_suc: samples broken, of the correctly classified ones")
-    invalid: int = Field(description="correctly classified samples that it has no valid result of")
+    invalid: int = Field(
+        description="correctly classified samples that it did not break, with an invalid result or none at all"
+    )
     distance: str = Field(description="what distortion is measured in: a metric's kind")
     mean: float | None = Field(description="D-bar: mean distortion of the samples broken, on the 0..255 scale")
     largest: float | None

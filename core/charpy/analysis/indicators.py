@@ -8,10 +8,12 @@ indicator. `charpy.analysis.grade` turns them into the grade of each figure.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from charpy.analysis.document import DrillPart, IndicatorKind, IndicatorPart, ModelPart
 from charpy.analysis.trials import Trial
+from charpy.threat import DISTANCE_TOLERANCE
 
 VANISHED_LIMIT = 0.1
 """Share of an attack's gradients that may lead nowhere.
@@ -150,9 +152,10 @@ def _beaten(trial: Trial, own: Sequence[Trial], correct: int) -> list[IndicatorP
     ]
     if not before:
         return []
-    # One that finds its own radius also runs on what is broken at the largest level already.
-    already = {s for other in before if trial.th is None or (other.th or 0) <= trial.th for s in other.broken}
-    count, names = len(trial.broken - already), _listed(dict.fromkeys(other.attack for other in before))
+    # One that finds its own radius ran at the largest level only, and in a contest all run on what is broken already.
+    reach = math.inf if trial.th is None else trial.th + DISTANCE_TOLERANCE
+    already = {sample for other in before for sample, distance in other.broken.items() if distance <= reach}
+    count, names = len(trial.broken.keys() - already), _listed(dict.fromkeys(other.attack for other in before))
     kind: IndicatorKind = "transfer_better" if trial.transfers else "black_box_better"
     finding = f"{trial.attack} broke {count} sample{'' if count == 1 else 's'} that {names} had left standing"
     advice = (

@@ -109,7 +109,7 @@ def _assess(
     status = status_of(samples, reasons, _contradictions(outcomes), finished=finished)
     shown = {norm: of_norm.at(found[norm].shown) for norm, of_norm in outcomes.items()}
     units, model_part = run.units(model), ModelPart.model_validate(run.meta("models")[model])
-    trials, drills = read_trials(units, run.results(model), found), _drills(run, model)
+    trials, drills = read_trials(units, run.results(model), run.witness_steps(model), found), _drills(run, model)
     indicators = indicator_parts(trials, drills, model_part, found, correct)
     overlooked = model_part.attackers == Attackers.STATIC
     grades = {norm: _grades(part, indicators, trials, status, overlooked) for norm, part in shown.items()}
@@ -132,7 +132,7 @@ def _assess(
         invalid=share(sum(reasons.values()), samples),
         threats=threats,
         attacks=attack_parts(units, found),
-        characteristics=characteristic_parts(run, model, population, units) if spec.contest else (),
+        characteristics=characteristic_parts(run, model, spec, population, units) if spec.contest else (),
         safe=safe,
         auc=tuple(area for area in areas if area is not None),
         agreement=agreement_parts(*(shown[norm] for norm in DUAL)) if shown.keys() >= set(DUAL) else (),

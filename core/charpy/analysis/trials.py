@@ -26,7 +26,7 @@ class Trial:
         th: the level it ran at; None for a search.
         covers: the levels that it is evidence about: an attack that finds its own radius runs once, for all of them.
         white: it asked for gradients.
-        broken: the samples that it broke.
+        broken: the samples that it broke, each with the distance of its nearest witness.
         held: how many it left standing.
         successes: rows until each success.
         spent: the most rows on one sample.
@@ -43,7 +43,7 @@ class Trial:
     attack: str
     kind: str
     white: bool
-    broken: frozenset[int]
+    broken: Mapping[int, float]
     held: int
     successes: tuple[int, ...]
     spent: int
@@ -65,6 +65,7 @@ Key = tuple[str, int, "int | None"]
 def read_trials(
     units: Sequence[Mapping[str, Any]],
     results: Iterable[tuple[UnitKey, str, ResultRow]],
+    witnesses: Iterable[tuple[str, int, int, int, float]],
     found: Mapping[str, NormFindings],
 ) -> tuple[Trial, ...]:
     """The trials of one model, by norm, step and level.
@@ -72,6 +73,7 @@ def read_trials(
     Args:
         units: `RunFile.units`.
         results: `RunFile.results`.
+        witnesses: `RunFile.witness_steps`.
         found: the findings by norm, in the order of the spec.
     """
     parts: defaultdict[Key, list[Mapping[str, Any]]] = defaultdict(list)
@@ -80,12 +82,18 @@ def read_trials(
         parts[_key(found, unit["norm"], unit["step"], unit["th"])].append(unit)
     for key, _, row in results:
         rows[_key(found, key.norm, key.step, key.th)].append(row)
+    broken: defaultdict[Key, dict[int, float]] = defaultdict(dict)
+    for of_norm, of_step, at, sample, distance in witnesses:
+        nearest = broken[_key(found, of_norm, of_step, at)]
+        nearest[sample] = min(distance, nearest.get(sample, distance))
     order = list(found)
     ordered = sorted(parts, key=lambda key: (order.index(key[0]), key[1], key[2] or 0))
     ran: defaultdict[tuple[str, int], list[int | None]] = defaultdict(list)
     for norm, step, th in ordered:
         ran[norm, step].append(th)
-    return tuple(_trial(key, parts[key], rows[key], _covers(found[key[0]], key[2], ran[key[:2]])) for key in ordered)
+    return tuple(
+        _trial(key, parts[key], rows[key], broken[key], _covers(found[key[0]], key[2], ran[key[:2]])) for key in ordered
+    )
 
 
 def _key(found: Mapping[str, NormFindings], norm: str, step: int, th: int) -> Key:
@@ -100,7 +108,13 @@ def _covers(found: NormFindings, th: int | None, ran: Sequence[int | None]) -> t
     return (th,)
 
 
-def _trial(key: Key, units: Sequence[Mapping[str, Any]], rows: Sequence[ResultRow], covers: tuple[int, ...]) -> Trial:
+def _trial(
+    key: Key,
+    units: Sequence[Mapping[str, Any]],
+    rows: Sequence[ResultRow],
+    broken: Mapping[int, float],
+    covers: tuple[int, ...],
+) -> Trial:
     norm, step, th = key
     held = [row for row in rows if row.outcome is Outcome.HELD]
     courses = [course for unit in units if (course := unit["detail"].get("course")) and course["held"]]
@@ -114,7 +128,7 @@ def _trial(key: Key, units: Sequence[Mapping[str, Any]], rows: Sequence[ResultRo
         attack=units[0]["attack"],
         kind=units[0]["kind"],
         white=any(unit["detail"].get("gradient_rows") for unit in units),
-        broken=frozenset(row.sample for row in rows if row.outcome is Outcome.BROKEN),
+        broken=broken,
         held=len(held),
         successes=tuple(row.queries_to_success for row in rows if row.queries_to_success is not None),
         spent=max((row.queries for row in rows), default=0),

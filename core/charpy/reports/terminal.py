@@ -147,14 +147,15 @@ def contest_table(assessment: Assessment) -> Table:
 
     caption = "each attack alone; distortion: mean over the images it broke, in image values (L0: pixels)"
     table = Table(title=Text("Attacks"), caption=Text(caption), title_justify="left", caption_justify="left")
-    for name in ("attack", "threat", "broken", "success", "distance", "distortion"):
+    invalid = ("invalid",) if any(part.invalid for part in assessment.characteristics) else ()
+    for name in ("attack", "threat", "broken", "success", "distance", "distortion", *invalid):
         table.add_column(Text(name), justify="left" if name in {"attack", "threat", "distance"} else "right")
     for part in assessment.characteristics:
         success = "-" if part.success.value is None else percent(part.success.value)
         mean = "-" if part.mean is None else f"{image_values(part.distance, part.mean):.3f}"
         counts = f"{part.success.count}/{part.success.total}"
         cells = (visible(part.name), short(part.norm), counts, success, short(part.distance), mean)
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*(Text(cell) for cell in (*cells, *([str(part.invalid)] if invalid else ()))))
     return table
 
 

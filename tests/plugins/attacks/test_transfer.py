@@ -205,15 +205,13 @@ def test_a_chosen_attack_of_the_source_is_the_only_one_used(tmp_path):
 
 def test_an_attack_of_the_source_that_broke_nothing_is_named(tmp_path):
     path = tmp_path / "two.charpy"
-    battery = [{"kind": "mi_fgsm"}, {"kind": "fgm"}]  # the second finds nothing that the first left standing
-    threats = [{"norm": "linf", "levels": [127], "battery": battery, "queries": 60}]
+    threats = [threat_of("linf", [60], "mi_fgsm"), threat_of("l2", [1], "simba", queries=1)]  # the original, no more
     evaluate(spec_of(threats), path, subjects=[Subject("first", "test", linear)], dataset=data())
     with RunFile.open(path) as run:
         assert {row.attack for row in run.witnesses(0)} == {"mi_fgsm"}
-    with pytest.raises((RunFileError, UnknownNameError)) as caught:
-        SourceRun.read(path, None, "fgm")
-    assert "none of them broken" not in str(caught.value)
-    assert "fgm" in str(caught.value)
+        assert {unit["attack"] for unit in run.units(0)} == {"mi_fgsm", "simba"}
+    with pytest.raises(RunFileError, match="models first, none of them broken by simba"):
+        SourceRun.read(path, None, "simba")
 
 
 def test_a_run_resumes_with_its_source_wherever_that_lies(source, tmp_path):
