@@ -70,7 +70,11 @@ class Section:
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """One sample: its original `(C, H, W)`, as stored, and what every attack made of it."""
+    """One sample: its original `(C, H, W)`, as stored, and what every attack made of it.
+
+    Attributes:
+        contest: every attack of every run ran on the sample, whatever the others broke.
+    """
 
     name: str
     dataset: str
@@ -79,6 +83,7 @@ class Sheet:
     original: NDArray[Any]
     runs: tuple[str, ...]
     sections: tuple[Section, ...]
+    contest: bool = False
 
 
 class _Model(NamedTuple):
@@ -123,6 +128,7 @@ def read_sheet(runs: Sequence[RunFile], sample: str, *, norm: str | None = None,
         original=original,
         runs=tuple(dict.fromkeys(item.run_title for item in models)),
         sections=tuple(Section(title, of_norm, tuple(rows)) for (title, of_norm), rows in sections.items()),
+        contest=all(_is_contest(item.run) for item in models),
     )
 
 
@@ -246,7 +252,8 @@ def _rows(item: _Model, sample: str, wanted: str | None) -> Iterator[tuple[str, 
             found = _found(item.run, nearest[key], names)
             yield key[0], Row(item.run_title, attack, Outcome.BROKEN, "", found)
         else:
-            earlier = [name for other, name in attacks.items() if other[0] == key[0] and other in nearest]
+            others = [name for other, name in attacks.items() if other[0] == key[0] and other in nearest]
+            earlier = [] if _is_contest(item.run) else others
             outcome, reason = _without(at, results.get(key, []), earlier, names)
             yield key[0], Row(item.run_title, attack, outcome, reason, None)
 
@@ -288,6 +295,10 @@ def _original(models: Sequence[_Model], sample: str) -> tuple[NDArray[Any], int]
                 shape, grid = _format(item.run)
                 return np.asarray(unpack(item.run.original(row.sample), shape, grid)), row.label
     raise RunFileError("no original stored", where=str(models[0].run.path), found=sample)
+
+
+def _is_contest(run: RunFile) -> bool:
+    return bool(run.spec.get("contest", False))
 
 
 def _format(run: RunFile) -> tuple[tuple[int, int, int], Grid]:

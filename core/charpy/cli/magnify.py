@@ -27,7 +27,8 @@ def magnify(
 ) -> int:
     """Draw a sample and, for every attack, its witness, the scaled perturbation, and both images magnified.
 
-    In a battery an attack runs only on what those before it left standing; give the runs of single attacks to see all.
+    In a battery an attack runs only on what those before it left standing; give the runs of
+    single attacks, or that of a contest, to see all.
 
     Args:
         runs: run files, or the folders that hold them, over the same data.

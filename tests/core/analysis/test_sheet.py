@@ -46,6 +46,16 @@ def test_an_attack_that_came_too_late_says_whose_turn_it_was(run) -> None:
     assert (late.outcome, late.reason) == ("not run", "few-de had broken the sample before it was this attack's turn")
 
 
+def test_in_a_contest_no_attack_waits_for_another(run, monkeypatch) -> None:
+    """An unfinished one: the attack has not come to the sample yet, whatever the others broke."""
+    assert not read_sheet([run], "id-2").contest
+    monkeypatch.setattr(type(run), "spec", {**run.spec, "contest": True})
+    sheet = read_sheet([run], "id-2")
+    late = rows(sheet)["frail", "l0", "few-cma"]
+    assert (late.outcome, late.reason) == ("not run", "the run has no result of this attack on the sample")
+    assert sheet.contest
+
+
 def test_samples_that_were_not_attacked_are_named_as_such(synthetic: ModuleType, tmp_path) -> None:
     plans = (
         synthetic.Plan(
