@@ -40,6 +40,10 @@ class Form(StrEnum):
     PENALTY = "penalty"
 
 
+RATES = {Form.CONSTRAINT: 0.1, Form.PENALTY: 0.01}
+"""Learning rates: s_hat takes from a step of z what is rough in it."""
+
+
 class Scw(Attack):
     """Minimises |r|^2 + c max(margin + m, 0) over z with r = s_hat(z), the image clip(x + r), by Adam (sC&W, L2).
 
@@ -67,8 +71,11 @@ class Scw(Attack):
         mu: float = param(1.0, ge=0, description="penalty: weight of the roughness", source="ours")
         steps: int = param(1000, ge=1, description="steps of one descent, the budget allowing", source=CODE)
         searches: int = param(5, ge=1, description="constants that are tried", source=CODE)
-        learning_rate: float = param(
-            0.01, gt=0, description="of Adam; the paper has 0.1, its code 0.005", source="ours"
+        learning_rate: float | None = param(
+            None,
+            gt=0,
+            description="of Adam; if not given 0.1 for the constraint (its released code: 0.005), 0.01 for the penalty",
+            source=ZHANG + "; ours for the penalty",
         )
         constant: float = param(15.0, gt=0, description="first c, 1 / lambda", source=ZHANG)
         confidence: float = param(0.0, ge=0, description="margin m", unit="logits", source="Zhang et al. 2019, eq. 3")
@@ -94,7 +101,8 @@ class _Descent:
         left = task.threat.queries - params.line_search
         self.steps = max(1, min(params.steps, max(left // params.searches, SHORTEST)))
         self.stalls = params.abort_early and self.steps == params.steps
-        self.rate = params.learning_rate * min(params.steps / self.steps, FASTER)
+        self.least = params.learning_rate or RATES[params.form]
+        self.rate = self.least * min(params.steps / self.steps, FASTER)
 
     def begin(self, sample: torch.Tensor, _: torch.Tensor) -> State:
         """At z = 0, the image itself."""
@@ -140,7 +148,7 @@ class _Descent:
             loss = loss + self.params.mu * smoother.roughness(r)
             gradient = gradient + self.params.mu * smoother.roughness_slope(r)
         # A step of 1 in every z is one of 1 in every r: constants stay.
-        rate = (STRIDE * state["reach"] / r[0].numel() ** 0.5).clamp(self.params.learning_rate, self.rate)
+        rate = (STRIDE * state["reach"] / r[0].numel() ** 0.5).clamp(self.least, self.rate)
         state["z"] = state["z"] - column(rate) * direction(state, gradient)
         state["iteration"] = state["iteration"] + 1
         ended = state["iteration"] >= self.steps
