@@ -300,6 +300,12 @@ def test_keys_do_not_depend_on_how_an_image_is_held():
     assert image_keys(IMAGES[:1]) != image_keys(IMAGES[:1].transpose(2, 3))
 
 
+@pytest.mark.parametrize("name", ["source_model", "source_attack"])
+def test_what_chooses_from_a_source_needs_one(name):
+    with pytest.raises(SpecError, match="choose from a `source`"):
+        registry().create("attacks", "transfer", {"surrogate": {"reference": "digits-cnn"}, name: "a"})
+
+
 @pytest.mark.parametrize("params", [{}, {"source": "a.charpy", "surrogate": {"reference": "digits-cnn"}}])
 def test_exactly_one_source(params):
     with pytest.raises(SpecError, match="give either `source`"):

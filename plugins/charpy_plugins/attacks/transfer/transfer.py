@@ -92,6 +92,8 @@ class Transfer(Attack):
         def _one_source(self) -> Transfer.Params:
             if (self.source is None) == (self.surrogate is None):
                 raise ValueError("give either `source`, a finished run file, or `surrogate`, a model to craft on")
+            if self.source is None and (self.source_model, self.source_attack) != (None, None):
+                raise ValueError("`source_model` and `source_attack` choose from a `source`, and there is none")
             return self
 
     def __init__(self, params: Any = None) -> None:
