@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from charpy.analysis.document import Assessment, AttackPart, CharacteristicPart, SafePart, ThreatPart
+from charpy.analysis.document import Assessment, AttackPart, SafePart, ThreatPart
 from charpy.reports import norms
-from charpy.reports.characteristic_chart import characteristic_svg, distance_title, image_values
 from charpy.reports.charts import agreement_svg, curves_svg
+from charpy.reports.contest_view import Contest, contest_view
 from charpy.reports.figures import duration, interval, number, percent
 from charpy.reports.images import Picture
-from charpy.reports.lines import Line, line
 from charpy.reports.trust import Trust, trust
 from charpy.threat import DUAL, Norm
 
@@ -58,27 +57,6 @@ class AttackRow:
 
 
 @dataclass(frozen=True)
-class AloneRow:
-    """One attack of a contest: its interval, and its distortions in the unit of the table."""
-
-    part: CharacteristicPart
-    interval: tuple[float, float] | None
-    mean: float | None
-    largest: float | None
-
-
-@dataclass(frozen=True)
-class Contest:
-    """The attacks of a contest that are measured by one distance."""
-
-    title: str
-    lines: tuple[Line, ...]
-    chart: str
-    rows: tuple[AloneRow, ...]
-    invalid: bool
-
-
-@dataclass(frozen=True)
 class ModelView:
     """Everything that the page shows of one model; `both`: L0 and Linf were assessed, `dual`: and no other norm."""
 
@@ -114,7 +92,7 @@ def model_view(prefix: str, assessment: Assessment, gallery: Mapping[str, Sequen
         dual=assessed == set(DUAL),
         curves=curves_svg(assessment, f"{prefix}-curves"),
         agreement=agreement_svg(assessment.agreement, f"{prefix}-agreement"),
-        contest=_contest(assessment.characteristics, prefix),
+        contest=contest_view(assessment.characteristics, prefix),
         contest_metrics=tuple(sorted({name for part in assessment.characteristics for name in part.metrics})),
         heat=_heat(assessment),
         gallery=tuple((norms.name(norm), tuple(items)) for norm, items in gallery.items()),
@@ -169,25 +147,6 @@ def _cards(assessment: Assessment) -> list[Card]:
     rows, seconds = sum(a.rows for a in assessment.attacks), sum(a.seconds for a in assessment.attacks)
     cards.append(Card("Queries", number(rows), f"model rows, in {duration(seconds)} of attacks"))
     return cards
-
-
-def _contest(parts: Sequence[CharacteristicPart], prefix: str) -> tuple[Contest, ...]:
-    groups = []
-    for distance in dict.fromkeys(part.distance for part in parts):
-        group = [part for part in parts if part.distance == distance]
-        lines = tuple(line(part.name, place) for place, part in enumerate(group))
-        chart = characteristic_svg(group, f"{prefix}-alone-{distance}")
-        rows = tuple(_alone(part) for part in group)
-        groups.append(Contest(distance_title(distance), lines, chart, rows, any(part.invalid for part in group)))
-    return tuple(groups)
-
-
-def _alone(part: CharacteristicPart) -> AloneRow:
-    low, high = part.success.low, part.success.high
-    mean, largest = (
-        None if value is None else image_values(part.distance, value) for value in (part.mean, part.largest)
-    )
-    return AloneRow(part, None if low is None or high is None else (low, high), mean, largest)
 
 
 def _heat(assessment: Assessment) -> Heat:

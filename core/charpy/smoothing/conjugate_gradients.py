@@ -28,18 +28,18 @@ def conjugate_gradients(
         tolerance: of the residual, relative to the right side, in the L2 norm.
     """
     count = max(1, BLOCK // right.shape[1:].numel()) if right.is_cpu else len(right)
-    # The squares of values below 1e-19 are 0 in float32, those above 1e19 infinite.
-    unit = right.abs().amax(2, keepdim=True)
-    unit = torch.where((unit > 0) & unit.isfinite(), unit, 1.0)
-    right = right / unit
     x = torch.empty_like(right)
     for begin in range(0, len(right), count):
         part = slice(begin, begin + count)
         x[part] = _solve(graph.rows(part), alpha, right[part], iterations, tolerance)
-    return x.mul_(unit)
+    return x
 
 
 def _solve(graph: Graph, alpha: float, right: torch.Tensor, iterations: int, tolerance: float) -> torch.Tensor:
+    # The squares of values below 1e-19 are 0 in float32, those above 1e19 infinite.
+    unit = right.abs().amax(2, keepdim=True)
+    unit = torch.where((unit > 0) & unit.isfinite(), unit, 1.0)
+    right = right / unit
     x, residual, direction = torch.zeros_like(right), right.clone(), right.clone()
     size = _dot(residual, residual)
     enough = tolerance**2 * size
@@ -55,7 +55,7 @@ def _solve(graph: Graph, alpha: float, right: torch.Tensor, iterations: int, tol
         residual.addcmul_(length, image, value=-1)
         before, size = size, _dot(residual, residual)
         direction.mul_(torch.where(going, size / before, 0.0)).add_(residual)
-    return x
+    return x.mul_(unit)
 
 
 def _dot(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
