@@ -56,7 +56,7 @@ def characteristic_svg(parts: Sequence[CharacteristicPart], prefix: str) -> str:
                 "size:Q",
                 title=distance_title(distance),
                 scale=alt.Scale(domain=[0, last], nice=False),
-                axis=alt.Axis(grid=False),
+                axis=alt.Axis(grid=False, labelFlush=False, tickCount=8),
             ),
             y=alt.Y(
                 "value:Q",
