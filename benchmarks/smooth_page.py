@@ -73,26 +73,25 @@ def curves(found: Found) -> Iterator[str]:
 
 def descents(found: Found) -> Iterator[str]:
     """C&W, sC&W and the penalty, by iterations and constants."""
-    if (report := found.get(("descents", "C4"))) is None:
-        return
-    parts = {tuple(part.name.split(", ")): part for part in report.characteristics}
-    costs = {part.name: part.queries_mean for part in report.attacks}
-    settings = list(dict.fromkeys(setting for _, setting in parts))
     rows = []
-    for setting in settings:
-        plain, smooth, penalty = (parts[kind, setting] for kind in ("C&W", "sC&W", "penalty"))
-        gain = "-" if not plain.mean or not smooth.mean else f"{100 * (smooth.mean / plain.mean - 1):+.0f} %"
-        cells = [
-            f"{_success(part)}, {_mean(part)}, {part.metrics['magnification']:.2f} ({costs[f'{kind}, {setting}']:,.0f})"
-            for kind, part in (("C&W", plain), ("sC&W", smooth), ("penalty", penalty))
-        ]
-        rows.append([setting, *cells, gain])
+    for part, ended in (("descents", ""), ("whole", ", to the end")):
+        if (report := found.get((part, "C4"))) is not None:
+            rows += [[f"{setting}{ended}", *cells] for setting, *cells in _settings(report)]
     head = ["iterations x constants", "C&W", "sC&W", "penalty (eq. 14)", "sC&W against C&W"]
     yield from table(head, rows)
-    yield (
-        f"\n{report.clean.count} images; success, mean distortion, what magnification shows of it, and in "
-        "brackets the mean number of gradients an image."
-    )
+
+
+def _settings(report: Assessment) -> Iterator[list[str]]:
+    parts = {tuple(part.name.split(", ")): part for part in report.characteristics}
+    costs = {part.name: part.queries_mean for part in report.attacks}
+    for setting in dict.fromkeys(setting for _, setting in parts):
+        kinds = {kind: parts[kind, setting] for kind in ("C&W", "sC&W", "penalty")}
+        plain, smooth = kinds["C&W"].mean, kinds["sC&W"].mean
+        cells = [
+            f"{_success(part)}, {_mean(part)}, {part.metrics['magnification']:.2f} ({costs[f'{kind}, {setting}']:,.0f})"
+            for kind, part in kinds.items()
+        ]
+        yield [setting, *cells, "-" if not plain or not smooth else f"{100 * (smooth / plain - 1):+.0f} %"]
 
 
 def graphs(found: Found) -> Iterator[str]:

@@ -38,7 +38,7 @@ def test_the_example_is_the_papers_contest(script):
 def test_every_run_is_a_valid_spec_with_attacks_that_there_are(script, tmp_path):
     spec = read_mapping(script[0].SPEC)
     made = list(script[0].pieces(spec, 1000, 100, tmp_path))
-    assert len({piece.folder for piece in made}) == len(made) == 9
+    assert len({piece.folder for piece in made}) == len(made) == 10
     for piece in made:
         run = parse(RunSpec, {**spec, **piece.changes, "models": [piece.model], "threats": piece.threats})
         for threat in run.threats:
