@@ -87,5 +87,6 @@ def _line(draw: ImageDraw.ImageDraw, top: int, text: str, colour: tuple[int, int
     """One line of text; gives the place below it."""
     from PIL import ImageFont
 
-    draw.text((left, top), visible(text), fill=colour, font=ImageFont.load_default(FONT))
+    plain = text.replace("\u202f", " ")  # Pillow's font has no thin space
+    draw.text((left, top), visible(plain), fill=colour, font=ImageFont.load_default(FONT))
     return top + LINE

@@ -10,13 +10,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from charpy.analysis.sheet import read_sheet
 from charpy.magnification import magnified
 from charpy.reports.magnify import Views, views_of
 from charpy.reports.magnify_html import render_page
-from charpy.reports.magnify_png import GAP, render_png
+from charpy.reports.magnify_png import GAP, _line, render_png
 
 HOSTILE = "</style><script>alert(1)</script>\u202e"
 
@@ -109,6 +109,15 @@ def test_the_picture_holds_the_same_pixels_enlarged(views: Views) -> None:
     first = views.sections[0][2][0].witness
     assert (image[tops[0] + factor // 2, left + factor // 2 : left + factor * width : factor, 0] == first[0, 0]).all()
     assert render_png(views) == found
+
+
+def test_a_thin_space_is_drawn_as_a_space() -> None:
+    def drawn(text: str) -> bytes:
+        canvas = Image.new("RGB", (200, 40), "white")
+        _line(ImageDraw.Draw(canvas), 2, text, (0, 0, 0))
+        return canvas.tobytes()
+
+    assert drawn("1\u202f564") == drawn("1 564") != drawn("1564")
 
 
 def test_large_images_are_not_made_coarse(synthetic: ModuleType, tmp_path, monkeypatch) -> None:
