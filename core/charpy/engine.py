@@ -106,8 +106,7 @@ class QueryEngine:
         rows = images.repeat(-(-most // len(images)), 1, 1, 1)[:most]
         notes: list[str] = []
         if _slow(model.predict, rows[:fixed]):
-            rows = rows[:fixed]
-            notes.append(f"too slow to be tuned: batches of {fixed} rows")
+            rows = rows[:fixed]  # tuning would cost more than it could gain
         as_given = _time("as given", model.predict, rows)
         chosen = _choose(model, model.forwards(), rows, output, as_given, keep, notes)
         batch = (batch_size or chosen.batch) if chosen.invariant else fixed

@@ -103,8 +103,7 @@ def test_a_slow_model_is_not_tuned(monkeypatch):
 
     engine = QueryEngine.measure(Slow({}), Output.LOGITS, PROBE, batch_size=7)
     assert engine.chosen.batch == FIXED_BATCH
-    assert any("too slow" in note for note in engine.notes)
-    assert not any("place in the batch" in note for note in engine.notes)
+    assert engine.notes == [], "how fast it is today is no fact about the model"
     assert max(asked) == FIXED_BATCH
     assert sum(asked) <= 5 * FIXED_BATCH
 
