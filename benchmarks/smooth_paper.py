@@ -76,11 +76,11 @@ class Piece:
         return Path(self.part, str(self.model["name"]).replace(" ", "-"))
 
 
-def pieces(spec: Mapping[str, Any], samples: int, few: int, out: Path) -> Iterator[Piece]:
+def pieces(spec: Mapping[str, Any], samples: int, few: int, out: Path, trained: int = 0) -> Iterator[Piece]:
     """Every run of the reproduction, those that others need first."""
     models = {model["name"]: model for model in spec["models"]}
-    for name in (PLAIN, TRAINED):
-        yield Piece("attacks", models[name], spec["threats"], samples)
+    yield Piece("attacks", models[PLAIN], spec["threats"], samples)
+    yield Piece("attacks", models[TRAINED], spec["threats"], trained or samples)
     yield Piece("descents", models[PLAIN], descents(DESCENTS), few, MEASURED)
     yield Piece("whole", models[PLAIN], descents(WHOLE, abort_early=False), few, MEASURED)
     yield Piece("graphs", models[PLAIN], graphs(), few)
@@ -160,18 +160,27 @@ def transfer_found(found: Path) -> Threats:
 
 
 @app.default
-def main(*, out: Path, parts: str | None = None, samples: int | None = None, few: int = 100, workers: int = 2) -> int:
+def main(
+    *,
+    out: Path,
+    parts: str | None = None,
+    samples: int | None = None,
+    samples_trained: int = 0,
+    few: int = 100,
+    workers: int = 2,
+) -> int:
     """Run what is missing and fill in the page.
 
     Args:
         out: folder of the runs.
         parts: attacks, descents, whole, graphs, grid, transfer, transfer-found, separated by commas; all if not given.
         samples: images of Tables 1 to 3; those of the spec if not given.
+        samples_trained: images of Table 2; as many as of the others if not given.
         few: images of the parts that vary descents, graphs and grid.
         workers: runs at once, of one thread each.
     """
     spec = dict(read_mapping(SPEC))
-    made = list(pieces(spec, samples or spec["data"]["samples"], few, out.resolve()))
+    made = list(pieces(spec, samples or spec["data"]["samples"], few, out.resolve(), samples_trained))
     wanted = [piece for piece in made if parts is None or piece.part in parts.split(",")]
     first = [piece for piece in wanted if piece.part != "transfer-found"]
     failed: list[str] = []
