@@ -35,7 +35,7 @@ def charpy_attacks() -> Mapping[str, str]:
 
 @hookimpl
 def charpy_metrics() -> Mapping[str, str]:
-    """Norms of the perturbation, and how much of it is seen."""
+    """Norms of the perturbation, how much of it is seen, and how alike the images are."""
     return {
         "l0_features": "charpy_plugins.metrics.l0_features:L0Features",
         "l0_pixels": "charpy_plugins.metrics.l0_pixels:L0Pixels",
@@ -43,6 +43,11 @@ def charpy_metrics() -> Mapping[str, str]:
         "l2": "charpy_plugins.metrics.l2:L2",
         "linf": "charpy_plugins.metrics.linf:Linf",
         "magnification": "charpy_plugins.metrics.magnification:Magnification",
+        "ms_ssim": "charpy_plugins.metrics.ms_ssim:MsSsim",
+        "psnr": "charpy_plugins.metrics.psnr:Psnr",
+        "ssim": "charpy_plugins.metrics.ssim:Ssim",
+        "uqi": "charpy_plugins.metrics.uqi:Uqi",
+        "vif": "charpy_plugins.metrics.vif:Vif",
     }
 
 
