@@ -37,6 +37,9 @@ def charpy_attacks() -> Mapping[str, str]:
 def charpy_metrics() -> Mapping[str, str]:
     """Norms of the perturbation, how much of it is seen, and how alike the images are."""
     return {
+        "edges": "charpy_plugins.metrics.edges:Edges",
+        "fourier": "charpy_plugins.metrics.fourier:Fourier",
+        "gradients": "charpy_plugins.metrics.gradients:Gradients",
         "l0_features": "charpy_plugins.metrics.l0_features:L0Features",
         "l0_pixels": "charpy_plugins.metrics.l0_pixels:L0Pixels",
         "l1": "charpy_plugins.metrics.l1:L1",
