@@ -123,7 +123,7 @@ def _ready(
     spec, data = site.spec, site.data
     probe = site.read(range(min(PROBE, len(site.indices))))
     checks.check_samples(probe, shape=data.shape, num_classes=None, grid=spec.grid, where=data.name)
-    metrics = metrics_of(spec, site.registry)
+    metrics = metrics_of(spec, site.registry, probe)
     ready = []
     for subject, model in zip(subjects, opened, strict=True):
         found = preflight(model, probe.images, probe.labels)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from charpy.errors import ModelError
 from charpy.interfaces.attack import Attack, Battery, Step
 from charpy.interfaces.certifier import Certifier
+from charpy.interfaces.dataset import Samples
 from charpy.interfaces.metric import Metric
 from charpy.plugins import Registry
 from charpy.specs import Attackers, AttackSpec, ComponentSpec, RunSpec, ThreatSpec
@@ -38,16 +39,20 @@ class PlannedAttack:
     queries: int | None
 
 
-def metrics_of(spec: RunSpec, registry: Registry) -> dict[str, Metric]:
-    """The metrics that the judge computes, by kind; the default set as far as it is installed."""
-    if spec.metrics:
-        return {item.kind: registry.create("metrics", item.kind, item.params) for item in spec.metrics}
-    installed = {entry.kind for entry in registry.entries("metrics")}
-    metrics = {}
-    for kind in DEFAULT_METRICS:
-        if kind in installed:
-            scaled = "scale" in registry.load("metrics", kind).Params.model_fields
-            metrics[kind] = registry.create("metrics", kind, {"scale": 255} if scaled else {})
+def metrics_of(spec: RunSpec, registry: Registry, samples: Samples) -> dict[str, Metric]:
+    """The metrics that the judge computes, by kind; the default set as far as it is installed.
+
+    Each measures one of the samples: one that cannot, for they are too small, says so now, not after the first attack.
+    """
+    metrics = {item.kind: registry.create("metrics", item.kind, item.params) for item in spec.metrics}
+    if not spec.metrics:
+        installed = {entry.kind for entry in registry.entries("metrics")}
+        for kind in DEFAULT_METRICS:
+            if kind in installed:
+                scaled = "scale" in registry.load("metrics", kind).Params.model_fields
+                metrics[kind] = registry.create("metrics", kind, {"scale": 255} if scaled else {})
+    for metric in metrics.values():
+        metric(samples.images[:1], samples.images[:1])
     return metrics
 
 

@@ -315,8 +315,16 @@ def test_row_26_a_model_that_changes_itself_while_attacked_is_refused(tmp_path):
         (ModelError, {"spec": spec_of(threats=battery("threshold"))}),
         (DataError, {"spec": spec_of(data={"kind": "arrays", "samples": 31})}),
         (ModelError, {"model": lambda: LinearModel(WEIGHT, -MEDIAN, Output.LABELS)}),
+        (DataError, {"spec": spec_of(metrics=[{"kind": "vif"}])}),
     ],
-    ids=["more classes than the model", "more pixels than the image", "wrong norm", "too few samples", "no scores"],
+    ids=[
+        "more classes",
+        "more pixels than the image",
+        "wrong norm",
+        "too few samples",
+        "no scores",
+        "too small for vif",
+    ],
 )
 def test_refused_before_anything_is_written(tmp_path, error, options):
     with pytest.raises(error):
