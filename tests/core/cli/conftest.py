@@ -95,3 +95,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("finished") / "out"
     assert run_program(["assess", "digits-cnn", "--data", "digits", "--out", str(out), *QUICK]) == 0
     return out
+
+
+@pytest.fixture
+def unread() -> Iterator[int]:
+    """The file descriptor of a pipe nobody reads any more: what `head` leaves behind, without its race."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)

@@ -84,14 +84,13 @@ def test_an_interrupt_is_130(commands):
     assert "Traceback" not in done.err
 
 
-def test_a_closed_pipe_is_no_crash(commands, tmp_path):
+def test_a_closed_pipe_is_no_crash(commands, tmp_path, unread):
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "strangers")}
-    line = f"{sys.executable} -m charpy prints | head -1; exit ${{PIPESTATUS[0]}}"
+    command = [sys.executable, "-m", "charpy", "prints"]
     done = subprocess.run(
-        ["bash", "-c", line], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
+        command, stdout=unread, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path, check=False
     )
     assert done.returncode == 141
-    assert done.stdout == "a line of a result\n"
     assert not done.stderr
 
 
