@@ -24,6 +24,9 @@ from charpy.threat import Grid, Norm, ThreatModel
 DRAWS = 256
 """Random points of the ball among which the planted one is the best."""
 
+VALUES = 2**22
+"""Image values of the random points made at a time, at least one batch of the model; it changes no result."""
+
 NEARNESS = 0.1
 """The decision lies this share of the way from the planted point's margin to the sample's own."""
 
@@ -91,16 +94,28 @@ def plant(
     correctly classified. A sample whose margin no random point lowers has none.
     """
     count = len(images)
-    owner = torch.arange(count, device=images.device).repeat_interleave(DRAWS)
-    points = _edge(threat, images[owner], random, owner, torch.arange(DRAWS, device=images.device).repeat(count))
-    if threat.grid is Grid.EIGHT_BIT:
-        points = as_images(snap(threat, quantise(images)[owner], points))
+
+    def points(owner: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        found = _edge(threat, images[owner], random, owner, draws)
+        return as_images(snap(threat, quantise(images)[owner], found)) if threat.grid is Grid.EIGHT_BIT else found
+
+    samples, draws = (torch.arange(size, device=images.device) for size in (count, DRAWS))
     if not engine.num_classes:
-        first = points.view(count, DRAWS, *images.shape[1:])[:, 0]
+        first = points(samples, torch.zeros_like(samples))
         moved = (first != images).flatten(1).any(1)
         return HalfSpace(images, first - images, labels, targets), moved
-    margins = margin(
-        engine.answers(points).to(images.device), labels[owner], None if targets is None else targets[owner]
+    owner, draws = samples.repeat_interleave(DRAWS), draws.repeat(count)
+    batch = engine.chosen.batch
+    piece = batch * max(1, VALUES // (batch * images.shape[1:].numel()))  # whole batches: a row's neighbours stay
+    margins = torch.cat(
+        [
+            margin(
+                engine.answers(points(rows, turn)).to(images.device),
+                labels[rows],
+                None if targets is None else targets[rows],
+            )
+            for rows, turn in zip(torch.split(owner, piece), torch.split(draws, piece), strict=True)
+        ]
     )
     lowest = margins.view(count, DRAWS).amin(1)
     own = margin(engine.answers(images).to(images.device), labels, targets)

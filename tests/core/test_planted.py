@@ -116,3 +116,22 @@ def test_a_model_that_gives_labels_only_gets_a_half_space():
     assert change(images, rows, labels).eq(labels).all(), "the sample itself"
     assert change(images + change.direction, rows, labels).ne(labels).all(), "the planted point"
     assert change(images + 0.4 * change.direction, rows, labels).eq(labels).all(), "less than half the way"
+
+
+@pytest.mark.parametrize("norm", Norm)
+def test_random_points_are_made_in_pieces_that_change_nothing(norm, monkeypatch):
+    """Of 8 images of 299 x 299 all points at once would be 2 GB, and as much again for each step on the way."""
+    model, images, labels = problem()
+    made = []
+
+    def edge(threat, images, *rest):
+        made.append(len(images))
+        return _edge(threat, images, *rest)
+
+    monkeypatch.setattr("charpy.planted._edge", edge)
+    whole, _ = plant(engine_of(model), images, labels, None, threat_of(norm), streams())
+    assert made == [COUNT * DRAWS]
+    monkeypatch.setattr("charpy.planted.VALUES", 1000)
+    pieces, _ = plant(engine_of(model), images, labels, None, threat_of(norm), streams())
+    assert made[1:] == [64] * (COUNT * DRAWS // 64)
+    assert torch.equal(whole.offset, pieces.offset)
