@@ -59,5 +59,4 @@ def sample(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, outs
 
 def _places(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     height, width = images.shape[2:]
-    made = {"dtype": images.dtype, "device": images.device}
-    return torch.arange(height, **made), torch.arange(width, **made)
+    return torch.arange(height).to(images), torch.arange(width).to(images)
