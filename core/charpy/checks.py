@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from charpy.errors import DataError, SpecError
 from charpy.pixels import on_grid
-from charpy.threat import DUAL, LAST_LEVEL, Grid, Norm
+from charpy.threat import COUNTED, DUAL, FIRST_LEVEL, LAST_LEVEL, Grid, Norm
 
 if TYPE_CHECKING:
     import torch
@@ -149,8 +149,9 @@ def check_threat(norm: Norm, radius: float, shape: Shape, *, where: str = "") ->
         Norm.L1: float(channels * height * width),
         Norm.L2: math.sqrt(channels * height * width),
         Norm.LINF: 1.0,
+        Norm.UNRESTRICTED: 1.0,
     }[norm]
-    unit = "pixels" if norm is Norm.L0 else "image values"
+    unit = {Norm.L0: "pixels", Norm.UNRESTRICTED: "changes"}.get(norm, "image values")
     if not 0 <= radius <= largest:  # also false for NaN
         raise SpecError(
             f"the {norm} radius is outside the image",
@@ -159,16 +160,18 @@ def check_threat(norm: Norm, radius: float, shape: Shape, *, where: str = "") ->
             expected=f"0..{largest:g} {unit} for images of {channels} x {height} x {width}",
             hint=f"the largest level of {norm} here is {largest_level(norm, shape)}",
         )
-    if norm is Norm.L0 and radius != int(radius):
-        raise SpecError("l0 counts whole pixels", where=where, found=f"{radius:g}", expected="a whole number")
+    if norm in COUNTED and radius != int(radius):
+        raise SpecError(f"{norm} counts whole {unit}", where=where, found=f"{radius:g}", expected="a whole number")
 
 
 def largest_level(norm: Norm, shape: Shape) -> int:
     """The largest robustness level th that makes sense for images of `shape` `(C, H, W)`.
 
     At most 127 for L0 and Linf (an 8 x 8 image has 64 pixels); for L1 and L2 the diameter of the image box in whole
-    1/255 steps, 255 * C * H * W and 255 * sqrt(C * H * W).
+    1/255 steps, 255 * C * H * W and 255 * sqrt(C * H * W); 1 without a ball.
     """
+    if norm is Norm.UNRESTRICTED:
+        return FIRST_LEVEL
     channels, height, width = shape
     if norm in DUAL:
         return min(LAST_LEVEL, height * width) if norm is Norm.L0 else LAST_LEVEL

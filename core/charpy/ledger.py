@@ -8,7 +8,7 @@ import torch
 
 from charpy.errors import BudgetError, PluginError
 from charpy.pixels import as_images, distances, snap
-from charpy.threat import Grid, ThreatModel
+from charpy.threat import Grid, Norm, ThreatModel
 
 PATIENCE = 1000
 """Calls in a row that may be refused whole before the attack is stopped."""
@@ -132,7 +132,8 @@ class Ledger:
         never = torch.iinfo(torch.int64).max
         first = torch.full_like(self.success, never).scatter_reduce(0, owner, number, "amin")
         self.success = torch.where((self.success < 0) & (first < never), first, self.success)
-        distance = distances(self.threat.norm, self.originals[owner], rows).to(torch.float64)
+        nearness = Norm.L2 if self.threat.norm is Norm.UNRESTRICTED else self.threat.norm
+        distance = distances(nearness, self.originals[owner], rows).to(torch.float64)
         nearest = self._distance.scatter_reduce(0, owner, distance, "amin")
         better = ((distance == nearest[owner]) & (distance < self._distance[owner])).nonzero()[:, 0]
         better = better[rank_among_equals(owner[better]) == 0]

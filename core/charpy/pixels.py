@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from charpy.errors import DataError
-from charpy.threat import Grid, Norm, ThreatModel
+from charpy.threat import COUNTED, Grid, Norm, ThreatModel
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +38,7 @@ def snap(threat: ThreatModel, originals: torch.Tensor, images: torch.Tensor) -> 
     import torch
 
     pixels = quantise(images)
-    if images.dtype == torch.uint8 or threat.norm is Norm.L0:
+    if images.dtype == torch.uint8 or threat.norm in COUNTED:
         return pixels
     exact = originals.to(torch.float32)
     delta = images.to(torch.float32) * 255 - exact
@@ -122,7 +122,7 @@ def unpack(data: bytes, shape: tuple[int, int, int], grid: Grid) -> torch.Tensor
 
 
 def distances(norm: Norm, originals: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """`(N,)` distances of `(N, C, H, W)` pairs: whole pixels (L0); otherwise 1/255 steps as float64.
+    """`(N,)` distances of `(N, C, H, W)` pairs: whole pixels (L0), 0 or 1 (unrestricted), else 1/255 steps as float64.
 
     uint8 pairs give exact whole numbers for L0, L1 and Linf.
     """
@@ -132,6 +132,8 @@ def distances(norm: Norm, originals: torch.Tensor, images: torch.Tensor) -> torc
         originals, images = as_images(originals), as_images(images)
     if norm is Norm.L0:
         return (originals != images).any(dim=1).flatten(1).sum(1)
+    if norm is Norm.UNRESTRICTED:
+        return (originals != images).flatten(1).any(1).to(torch.int64)
     scale = 1 if images.dtype == torch.uint8 else 255
     gap = images.flatten(1).to(torch.float64).sub(originals.flatten(1)).abs_().mul_(scale)
     if norm is Norm.LINF:
@@ -147,8 +149,8 @@ def inside(threat: ThreatModel, originals: torch.Tensor, images: torch.Tensor) -
     import torch
 
     if images.dtype == torch.uint8:
-        limit = threat.radius if threat.norm is Norm.L0 else threat.radius * 255 + 1e-9
+        limit = threat.radius if threat.norm in COUNTED else threat.radius * 255 + 1e-9
         return distances(threat.norm, originals, images) <= limit
     box = ((images >= 0) & (images <= 1)).flatten(1).all(1)
-    limit = threat.radius if threat.norm is Norm.L0 else (threat.radius + REAL_TOLERANCE) * 255
+    limit = threat.radius if threat.norm in COUNTED else (threat.radius + REAL_TOLERANCE) * 255
     return box & (distances(threat.norm, originals, images) <= limit)

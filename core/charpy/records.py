@@ -85,6 +85,17 @@ class WitnessRow:
     step: int = 0
 
 
+class MeasuredWitness(NamedTuple):
+    """What one witness measures, without its image; `step` is that of the attack in its battery."""
+
+    norm: str
+    step: int
+    th: int
+    sample: int
+    distance: float
+    metrics: Mapping[str, float]
+
+
 @dataclass(frozen=True)
 class UnitRecord:
     """Everything that one unit found; written in one transaction.

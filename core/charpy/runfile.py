@@ -12,7 +12,16 @@ from typing import Any
 
 from charpy.errors import IdentityError, RunFileError
 from charpy.outcome import Outcome
-from charpy.records import ProofKey, ProofRecord, ResultRow, SampleRow, UnitKey, UnitRecord, WitnessRow
+from charpy.records import (
+    MeasuredWitness,
+    ProofKey,
+    ProofRecord,
+    ResultRow,
+    SampleRow,
+    UnitKey,
+    UnitRecord,
+    WitnessRow,
+)
 
 SCHEMA_VERSION = 2
 APPLICATION_ID = 0x43685079  # "ChPy": how a run file is told from any other SQLite file
@@ -266,14 +275,13 @@ class RunFile:
             last = (norm_, of)
             yield WitnessRow(of, distance, prediction, image, json.loads(metrics), norm_, *found)
 
-    def witness_metrics(self, model: int) -> Iterator[tuple[str, int, int, float, dict[str, float]]]:
-        """`(norm, step, sample, distance, metrics)` of every witness of `model`, streamed."""
+    def witness_metrics(self, model: int) -> Iterator[MeasuredWitness]:
+        """What every witness of `model` measures, streamed."""
         query = """
-            SELECT w.norm, u.step, w.sample, w.distance, w.metrics FROM witnesses w JOIN units u ON u.unit = w.unit
-            WHERE w.model = ? ORDER BY w.unit, w.sample"""
-        for *found, metrics in self._db.execute(query, (model,)):
-            norm, step, sample, distance = found
-            yield norm, step, sample, distance, json.loads(metrics)
+            SELECT w.norm, u.step, w.th, w.sample, w.distance, w.metrics
+            FROM witnesses w JOIN units u ON u.unit = w.unit WHERE w.model = ? ORDER BY w.unit, w.sample"""
+        for norm, step, th, sample, distance, metrics in self._db.execute(query, (model,)):
+            yield MeasuredWitness(norm, step, th, sample, distance, json.loads(metrics))
 
     def proofs_finished(self) -> set[ProofKey]:
         """The calls of certifiers that are done."""

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from charpy.errors import SpecError
-from charpy.threat import DUAL, FIRST_LEVEL, LAST_LEVEL, Goal, Grid, Norm, default_levels
+from charpy.threat import BALLS, DUAL, FIRST_LEVEL, LAST_LEVEL, Goal, Grid, Norm, default_levels
 
 MOST = 2**53
 """A larger level is refused before any image is known: it could not be told from the next one as a float."""
@@ -42,12 +42,15 @@ class AttackSpec(ComponentSpec):
 class ThreatSpec(Spec):
     """One norm, the levels at which it is assessed, and what attacks it."""
 
-    norm: Norm = Field(description="l0 (pixels), or l1, l2, linf (1/255 steps of an image value)")
+    norm: Norm = Field(
+        description="l0 (pixels), or l1, l2, linf (1/255 steps of an image value); unrestricted: what bounds an attack "
+        "is its own parameters, no distance"
+    )
     levels: tuple[int, ...] | Literal["minimal"] = Field(
         default_factory=lambda known: default_levels(known["norm"]),
         description=f"th: {FIRST_LEVEL}..{LAST_LEVEL} for l0 and linf, up to the diameter of the image box for l1 and "
         "l2 (an L2 radius of 0.5 is th = 128); or 'minimal': search each sample's smallest th in that range. If not "
-        f"given: {'; '.join(f'{norm} {list(default_levels(norm))}' for norm in Norm)}",
+        f"given: {'; '.join(f'{norm} {list(default_levels(norm))}' for norm in BALLS)}. Unrestricted has level 1 only",
     )
     goal: Goal = Goal.UNTARGETED
     battery: str | tuple[AttackSpec, ...] = Field(
@@ -58,6 +61,8 @@ class ThreatSpec(Spec):
     @field_validator("levels")
     @classmethod
     def _levels_in_range(cls, levels: tuple[int, ...] | str, info: ValidationInfo) -> tuple[int, ...] | str:
+        if info.data.get("norm") is Norm.UNRESTRICTED and levels != (FIRST_LEVEL,):
+            raise ValueError(f"an unrestricted threat has no ball and so one level, {FIRST_LEVEL}; leave `levels` out")
         if isinstance(levels, str):
             return levels
         if not levels:
@@ -238,7 +243,7 @@ def levels_under(
             found, expected = ", ".join(strangers), ", ".join(map(str, norms))
             raise SpecError("levels of a norm that is not assessed", where="levels", found=found, expected=expected)
         levels = {str(name): values for name, values in levels.items()}.get(norm)
-    if levels is None:
+    if levels is None or norm == Norm.UNRESTRICTED:  # it has one level, whatever the others' are
         return {}
     return {"levels": levels if isinstance(levels, str) else list(levels)}
 

@@ -19,18 +19,30 @@ with the diameter of the image box (`charpy.checks.largest_level`)."""
 
 
 class Norm(StrEnum):
-    """How a perturbation is measured. `L0` counts pixels (all channels of one place), never features."""
+    """How a perturbation is measured. `L0` counts pixels (all channels of one place), never features.
+
+    `UNRESTRICTED` asks only whether an image is another one (the discrete metric: 0 or 1): every image of the box
+    [0, 1] is within its only level, 1. Under it nothing but the attack bounds what is done to an image: the largest
+    rotation, the classes of a generator (Song et al. 2018). So it has no ball, no certificate and no safe level.
+    """
 
     L0 = "l0"
     L1 = "l1"
     L2 = "l2"
     LINF = "linf"
+    UNRESTRICTED = "unrestricted"
 
+
+BALLS = (Norm.L0, Norm.L1, Norm.L2, Norm.LINF)
+"""The norms whose radius bounds what an attack may do."""
 
 DUAL = (Norm.L0, Norm.LINF)
 """The two norms of the dual assessment: they share their levels, and only they are held against each other."""
 
-_DEFAULTS = {Norm.L1: (510, 1530, 3060), Norm.L2: (32, 64, 128, 255)}
+COUNTED = frozenset({Norm.L0, Norm.UNRESTRICTED})
+"""Norms of whole numbers: a level is a radius. The others' levels are steps of 1/255."""
+
+_DEFAULTS = {Norm.L1: (510, 1530, 3060), Norm.L2: (32, 64, 128, 255), Norm.UNRESTRICTED: (FIRST_LEVEL,)}
 
 
 DISTANCE_TOLERANCE = 1e-6
@@ -41,7 +53,7 @@ def default_levels(norm: Norm) -> tuple[int, ...]:
     """The levels of a threat that names none.
 
     L0 and Linf: `DEFAULT_LEVELS`. L1: 2, 6 and 12 in image values (12 is the usual CIFAR-10 radius). L2: about 1/8,
-    1/4, 1/2 (0.502) and 1.
+    1/4, 1/2 (0.502) and 1. Unrestricted: 1, the only one.
     """
     return _DEFAULTS.get(norm, DEFAULT_LEVELS)
 
@@ -89,7 +101,7 @@ Number = Annotated[float, BeforeValidator(exact_number)]
 class ThreatModel(BaseModel):
     """What an adversary may do to one image.
 
-    `radius` is in the unit of the norm: pixels for L0, image values in [0, 1] for L1, L2 and Linf.
+    `radius` is in the unit of the norm: pixels for L0, image values in [0, 1] for L1, L2 and Linf, 1 without a ball.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -104,11 +116,11 @@ class ThreatModel(BaseModel):
     @classmethod
     def at_level(cls, norm: Norm, th: int, **rest: Any) -> ThreatModel:
         """The threat model of robustness level `th`: `th` pixels for L0, `th/255` for L1, L2 and Linf."""
-        return cls(norm=norm, radius=float(th) if norm is Norm.L0 else th / 255, **rest)
+        return cls(norm=norm, radius=float(th) if norm in COUNTED else th / 255, **rest)
 
     @property
     def th(self) -> int:
         """The level: whole pixels for L0, otherwise whole 1/255 steps (the largest that the radius contains)."""
-        if self.norm is Norm.L0:
+        if self.norm in COUNTED:
             return int(self.radius)
         return math.floor(self.radius * 255 + 1e-9 * max(1.0, self.radius))  # rounding grows with the radius

@@ -172,10 +172,11 @@ class Walk:
     def drills(self, samples: int) -> list[dict[str, Any]]:
         """How each attack does on the first `samples` correct ones where adversarial examples are planted, as rows.
 
-        The attack that asks for most, the first of them, is also tried without any bound.
+        The attack that asks for most, the first of them, is also tried without any bound. Without a ball there is no
+        edge to plant examples at.
         """
         chosen = np.flatnonzero(self.correct)[:samples].tolist()
-        if not chosen:
+        if not chosen or self.threat.norm is Norm.UNRESTRICTED:
             return []
         largest = min(max(DEFAULT_LEVELS), checks.largest_level(self.threat.norm, self.site.data.shape))
         th = largest if isinstance(self.threat.levels, str) else max(self.threat.levels)

@@ -12,9 +12,9 @@ from scipy.optimize import Bounds, NonlinearConstraint, linprog, minimize
 from charpy.geometry import furthest, largest, norm_of, project, random_start, steepest
 from charpy.pixels import inside
 from charpy.random import Random, sample_keys
-from charpy.threat import Grid, Norm, ThreatModel
+from charpy.threat import BALLS, Grid, Norm, ThreatModel
 
-NORMS = list(Norm)
+NORMS = list(BALLS)
 CONVEX = [Norm.L1, Norm.L2]
 RADII = {Norm.L0: (1.0, 3.0, 7.0), Norm.L1: (0.02, 0.7, 6.0), Norm.L2: (0.004, 0.3, 1.5), Norm.LINF: (1 / 255, 0.2)}
 GATES = [(norm, radius) for norm in NORMS for radius in RADII[norm]]

@@ -31,7 +31,12 @@ def test_a_threat_without_levels_takes_those_of_its_norm_and_they_are_what_is_st
     assert threat.levels == default_levels(norm)
     assert threat.model_dump(mode="json")["levels"] == list(default_levels(norm))
     assert parse(ThreatSpec, threat.model_dump(mode="json")) == threat
-    assert parse(ThreatSpec, {"norm": norm, "levels": "minimal"}).levels == "minimal"
+    if norm is Norm.UNRESTRICTED:
+        for levels in ("minimal", [2], [1, 2]):
+            with pytest.raises(SpecError, match="has no ball and so one level, 1; leave `levels` out"):
+                parse(ThreatSpec, {"norm": norm, "levels": levels})
+    else:
+        assert parse(ThreatSpec, {"norm": norm, "levels": "minimal"}).levels == "minimal"
 
 
 def test_a_norm_that_is_refused_is_not_reported_again_for_its_levels() -> None:

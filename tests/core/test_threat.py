@@ -3,11 +3,16 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from charpy.checks import check_threat, largest_level
+from charpy.errors import SpecError
+from charpy.pixels import distances, inside
 from charpy.threat import (
+    BALLS,
     DEFAULT_LEVELS,
     FIRST_LEVEL,
     LAST_LEVEL,
@@ -64,7 +69,7 @@ def test_row_15_a_boolean_is_no_number(flag: bool) -> None:
         NUMBER.validate_python(flag)
 
 
-@pytest.mark.parametrize("norm", list(Norm))
+@pytest.mark.parametrize("norm", list(BALLS))
 @pytest.mark.parametrize("th", range(FIRST_LEVEL, LAST_LEVEL + 1))
 def test_a_level_survives_the_way_to_a_radius_and_back(norm: Norm, th: int) -> None:
     threat = ThreatModel.at_level(norm, th)
@@ -112,3 +117,21 @@ def test_row_17_a_threat_without_sense_is_refused(values: dict[str, object]) -> 
 def test_row_16_an_unknown_field_is_refused() -> None:
     with pytest.raises(ValidationError, match="eps"):
         ThreatModel.model_validate({"norm": "linf", "radius": 0.1, "eps": 0.1})
+
+
+def test_without_a_ball_every_other_image_is_at_distance_1_and_inside() -> None:
+    """The discrete metric: whatever the image box holds."""
+    threat = ThreatModel.at_level(Norm.UNRESTRICTED, 1)
+    assert (threat.radius, threat.th, default_levels(Norm.UNRESTRICTED)) == (1.0, 1, (1,))
+    black, white = torch.zeros(3, 3, 4, 5, dtype=torch.uint8), torch.full((3, 3, 4, 5), 255, dtype=torch.uint8)
+    white[0] = 0
+    white[1, 0, 0, 0] = 1
+    assert distances(threat.norm, black, white).tolist() == [0, 1, 1]
+    assert inside(threat, black, white).all()
+    outside = torch.tensor([1.0, 1.01, float("nan")]).view(3, 1, 1, 1).expand(3, 3, 4, 5)
+    assert inside(threat, torch.zeros(3, 3, 4, 5), outside).tolist() == [True, False, False]
+    check_threat(threat.norm, 1.0, (3, 4, 5))
+    assert largest_level(threat.norm, (3, 4, 5)) == 1
+    for radius in (0.5, 2.0):
+        with pytest.raises(SpecError):
+            check_threat(threat.norm, radius, (3, 4, 5))

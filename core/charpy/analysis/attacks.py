@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
 from charpy.analysis.document import AttackPart, RejectedPart
 from charpy.analysis.findings import NormFindings
+from charpy.records import MeasuredWitness
 
 
-def attack_parts(units: Sequence[Mapping[str, Any]], found: Mapping[str, NormFindings]) -> tuple[AttackPart, ...]:
+def attack_parts(
+    units: Sequence[Mapping[str, Any]], found: Mapping[str, NormFindings], measured: Iterable[MeasuredWitness]
+) -> tuple[AttackPart, ...]:
     """One part per norm, level and battery step, in that order.
 
     Args:
         units: `RunFile.units` of one model.
         found: its findings by norm, in the order of the spec.
+        measured: `RunFile.witness_metrics` of it.
     """
+    means = _means(measured)
     groups: defaultdict[tuple[int, int, int], list[Mapping[str, Any]]] = defaultdict(list)
     order = list(found)
     for unit in units:
         groups[order.index(unit["norm"]), unit["th"], unit["step"]].append(unit)
-    return tuple(_attack_part(group, found) for _, group in sorted(groups.items(), key=lambda item: item[0]))
+    ordered = [group for _, group in sorted(groups.items(), key=lambda item: item[0])]
+    return tuple(
+        _attack_part(group, found, means.get((group[0]["norm"], group[0]["th"], group[0]["step"]), {}))
+        for group in ordered
+    )
 
 
-def _attack_part(units: Sequence[Mapping[str, Any]], found: Mapping[str, NormFindings]) -> AttackPart:
+def _means(measured: Iterable[MeasuredWitness]) -> dict[tuple[str, int, int], dict[str, float]]:
+    """By norm, level and step, the mean of each metric where it is finite."""
+    values: defaultdict[tuple[str, int, int], defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for witness in measured:
+        for name, value in witness.metrics.items():
+            if math.isfinite(value):
+                values[witness.norm, witness.th, witness.step][name].append(value)
+    return {
+        key: {name: math.fsum(numbers) / len(numbers) for name, numbers in sorted(of_unit.items())}
+        for key, of_unit in values.items()
+    }
+
+
+def _attack_part(
+    units: Sequence[Mapping[str, Any]], found: Mapping[str, NormFindings], metrics: dict[str, float]
+) -> AttackPart:
     first = units[0]
     attacked = sum(unit["attacked"] for unit in units)
     rows, seconds = sum(unit["rows"] for unit in units), sum(unit["seconds"] for unit in units)
@@ -48,6 +73,7 @@ def _attack_part(units: Sequence[Mapping[str, Any]], found: Mapping[str, NormFin
         seconds=seconds,
         overhead=seconds / bare if bare else None,
         rejected_claims=sum(unit["rejected"] for unit in units),
+        metrics=metrics,
     )
 
 

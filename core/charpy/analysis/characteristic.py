@@ -43,17 +43,17 @@ def characteristic_parts(
         units: `RunFile.units` of it.
     """
     best: defaultdict[tuple[str, int], dict[int, Best]] = defaultdict(dict)
-    rows = [row for row in run.witness_metrics(model) if population.correct[population.position[row[2]]]]
-    measured, factor = all(DISTANCE in metrics for *_, metrics in rows), _factor(spec)
-    for norm, step, sample, distance, metrics in rows:
-        value = metrics[DISTANCE] * factor if measured else distance
-        known = best[norm, step]
-        if sample not in known or value < known[sample][0]:
-            known[sample] = value, metrics
+    rows = [row for row in run.witness_metrics(model) if population.correct[population.position[row.sample]]]
+    measured, factor = all(DISTANCE in row.metrics for row in rows), _factor(spec)
+    for row in rows:
+        value = row.metrics[DISTANCE] * factor if measured else row.distance
+        known = best[row.norm, row.step]
+        if row.sample not in known or value < known[row.sample][0]:
+            known[row.sample] = value, row.metrics
     answered: defaultdict[tuple[str, int], dict[int, bool]] = defaultdict(dict)
-    for unit_key, _, row in run.results(model):
+    for unit_key, _, result in run.results(model):
         valid = answered[unit_key.norm, unit_key.step]
-        valid[row.sample] = valid.get(row.sample, True) and row.outcome is not Outcome.INVALID
+        valid[result.sample] = valid.get(result.sample, True) and result.outcome is not Outcome.INVALID
     total = int(population.correct.sum())
     ran = {(unit["norm"], unit["step"]): unit for unit in units}
     return tuple(

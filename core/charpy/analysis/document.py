@@ -95,7 +95,7 @@ class ThreatPart(Part):
     """Outcomes under one norm at one level; the five counts add up to `samples`."""
 
     norm: str
-    th: int = Field(description="level: pixels under l0, 1/255 steps under l1, l2 and linf")
+    th: int = Field(description="level: pixels under l0, 1/255 steps under l1, l2 and linf, 1 when unrestricted")
     goal: str
     queries: int = Field(description="model rows each attack could spend per sample")
     samples: int
@@ -173,6 +173,9 @@ class AttackPart(Part):
     seconds: float
     overhead: float | None = Field(description="wall time / time of the same rows through the model as given")
     rejected_claims: int = Field(description="images that the attack claimed and the judge refused")
+    metrics: dict[str, float] = Field(
+        default_factory=dict, description="mean of each metric over the witnesses that this attack found at this level"
+    )
 
 
 class CharacteristicPart(Part):

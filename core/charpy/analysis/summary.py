@@ -131,7 +131,7 @@ def _assess(
         clean=clean,
         invalid=share(sum(reasons.values()), samples),
         threats=threats,
-        attacks=attack_parts(units, found),
+        attacks=attack_parts(units, found, run.witness_metrics(model)),
         characteristics=characteristic_parts(run, model, spec, population, units) if spec.contest else (),
         safe=safe,
         auc=tuple(area for area in areas if area is not None),

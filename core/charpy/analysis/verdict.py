@@ -14,7 +14,7 @@ INVALID_LIMIT = 0.001
 ONE_TARGET = "; one wrong class was tried for each image, which says nothing about the others"
 """What a targeted run does not show."""
 
-SPOKEN = {Norm.L0: "L0", Norm.L1: "L1", Norm.L2: "L2", Norm.LINF: "Linf"}
+SPOKEN = {Norm.L0: "L0", Norm.L1: "L1", Norm.L2: "L2", Norm.LINF: "Linf", Norm.UNRESTRICTED: "unrestricted attacks"}
 
 
 class Status(NamedTuple):
@@ -68,7 +68,10 @@ def verdict(status: Status, samples: int, correct: int, threats: Sequence[Threat
     clauses = [_clause([t for t in threats if t.norm == norm], first=i == 0) for i, norm in enumerate(norms)]
     untargeted = [part for part in safe if any(t.norm == part.norm and t.goal != Goal.TARGETED for t in threats)]
     sentence = f"{subject}; {_listed(clauses)}"
-    sentence += f", so {_conclusion(untargeted)}" if untargeted else ONE_TARGET
+    if untargeted:
+        sentence += f", so {_conclusion(untargeted)}"
+    elif safe:
+        sentence += ONE_TARGET
     sentence += f"{_weakness(threats, safe, alone=len(norms) == 1)}."
     return sentence if status.finished else f"Unfinished run, so far: {sentence}"
 
@@ -89,6 +92,8 @@ def change(norm: str, th: int) -> str:
         return "changing one pixel" if th == 1 else f"changing up to {th} pixels"
     if norm == Norm.LINF:
         return f"changing every value by at most {th}/255"
+    if norm == Norm.UNRESTRICTED:
+        return "changing an image in ways that no distance bounds"
     return f"moving an image by an {norm.upper()} distance of at most {th}/255"
 
 

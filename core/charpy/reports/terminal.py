@@ -11,7 +11,7 @@ from charpy.analysis.verdict import percent
 from charpy.reports.characteristic_chart import image_values
 from charpy.reports.inert import visible
 from charpy.reports.norms import UNITS, short
-from charpy.threat import DUAL, Norm
+from charpy.threat import BALLS, DUAL, Norm
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -76,7 +76,8 @@ def _one_below_another(table: Table, assessment: Assessment, norms: Sequence[str
         threats = [threat for threat in assessment.threats if threat.norm == norm]
         for threat in threats:
             title = _title(norm) if threat is threats[0] else ""
-            table.add_row(title, str(threat.th), *_cells(threat, invalid), end_section=threat is threats[-1])
+            level = str(threat.th) if norm in BALLS else ""
+            table.add_row(title, level, *_cells(threat, invalid), end_section=threat is threats[-1])
 
 
 def _title(norm: str) -> str:

@@ -14,7 +14,7 @@ from charpy.reports.contest_view import Contest, contest_view
 from charpy.reports.figures import duration, interval, number, percent
 from charpy.reports.images import Picture
 from charpy.reports.trust import Trust, trust
-from charpy.threat import DUAL, Norm
+from charpy.threat import BALLS, DUAL, Norm
 
 CLASSES_SHOWN = 30
 """A heat map of more classes than this shows only those that break most easily."""
@@ -36,6 +36,16 @@ class NormRows:
     norm: str
     title: str
     rows: tuple[tuple[ThreatPart, SafePart], ...]
+
+
+@dataclass(frozen=True)
+class Unrestricted:
+    """What broke without a ball: the counts, the attacks with the means of their metrics, and images."""
+
+    threat: ThreatPart
+    attacks: tuple[AttackPart, ...]
+    metrics: tuple[str, ...]
+    gallery: tuple[Picture, ...]
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,7 @@ class ModelView:
     assessment: Assessment
     cards: tuple[Card, ...]
     norms: tuple[NormRows, ...]
+    unrestricted: Unrestricted | None
     trust: tuple[Trust, ...]
     both: bool
     dual: bool
@@ -87,6 +98,7 @@ def model_view(prefix: str, assessment: Assessment, gallery: Mapping[str, Sequen
         assessment=assessment,
         cards=tuple(_cards(assessment)),
         norms=_norm_rows(assessment),
+        unrestricted=_unrestricted(assessment, gallery),
         trust=trust(assessment),
         both=assessed >= set(DUAL),
         dual=assessed == set(DUAL),
@@ -95,7 +107,7 @@ def model_view(prefix: str, assessment: Assessment, gallery: Mapping[str, Sequen
         contest=contest_view(assessment.characteristics, prefix),
         contest_metrics=tuple(sorted({name for part in assessment.characteristics for name in part.metrics})),
         heat=_heat(assessment),
-        gallery=tuple((norms.name(norm), tuple(items)) for norm, items in gallery.items()),
+        gallery=tuple((norms.name(norm), tuple(items)) for norm, items in gallery.items() if norm in BALLS),
         attacks=_attack_rows(assessment),
         metrics=tuple(sorted({name for threat in assessment.threats for name in threat.metrics})),
         facts=_facts(assessment),
@@ -111,8 +123,17 @@ def _norm_rows(assessment: Assessment) -> tuple[NormRows, ...]:
             norms.name(norm),
             tuple((threat, safe[norm, threat.th]) for threat in assessment.threats if threat.norm == norm),
         )
-        for norm in dict.fromkeys(threat.norm for threat in assessment.threats)
+        for norm in dict.fromkeys(threat.norm for threat in assessment.threats if threat.norm in BALLS)
     )
+
+
+def _unrestricted(assessment: Assessment, gallery: Mapping[str, Sequence[Picture]]) -> Unrestricted | None:
+    attacks = tuple(part for part in assessment.attacks if part.norm not in BALLS)
+    names = tuple(sorted({name for part in attacks for name in part.metrics}))
+    for threat in assessment.threats:
+        if threat.norm not in BALLS:
+            return Unrestricted(threat, attacks, names, tuple(gallery.get(threat.norm, ())))
+    return None
 
 
 def _cards(assessment: Assessment) -> list[Card]:
@@ -131,6 +152,10 @@ def _cards(assessment: Assessment) -> list[Card]:
         cards.append(
             Card(f"Broken under {norms.short(group.norm)}", " to ".join(shares), f"of correctly classified, {reach}")
         )
+    for threat in assessment.threats:
+        if threat.norm not in BALLS:
+            detail = "of correctly classified, by attacks that no distance bounds"
+            cards.append(Card("Broken without a ball", percent(threat.adversarial_accuracy), detail))
     if assessment.minimal:
         names = " and ".join(norms.short(part.norm) for part in assessment.minimal)
         medians = " and ".join(number(part.median) for part in assessment.minimal)
@@ -184,7 +209,7 @@ def _attack_rows(assessment: Assessment) -> tuple[AttackRow, ...]:
 
 
 def _summed(parts: Sequence[AttackPart]) -> AttackPart:
-    """The probes of a search over levels as one line; a median over levels would mean nothing."""
+    """The probes of a search over levels as one line; a median or a mean over levels would mean nothing."""
     attacked, rows = sum(p.attacked for p in parts), sum(p.rows for p in parts)
     seconds = sum(p.seconds for p in parts)
     bare = sum(p.seconds / p.overhead for p in parts if p.overhead)
@@ -199,6 +224,7 @@ def _summed(parts: Sequence[AttackPart]) -> AttackPart:
             "seconds": seconds,
             "overhead": seconds / bare if bare else None,
             "rejected_claims": sum(p.rejected_claims for p in parts),
+            "metrics": {},
         }
     )
 

@@ -7,7 +7,7 @@ import math
 import torch
 
 from charpy.pixels import REAL_TOLERANCE
-from charpy.threat import Grid, Norm, ThreatModel
+from charpy.threat import BALLS, Grid, Norm, ThreatModel
 from charpy.voting import VoteCertifier, VotingModel
 from charpy_plugins.defenses.randomized_smoothing import Smoothed
 
@@ -23,7 +23,7 @@ class RandomizedSmoothing(VoteCertifier):
     independent and normal.
     """
 
-    norms = frozenset(Norm)
+    norms = frozenset(BALLS)
     voting = Smoothed
     defence = "randomized_smoothing"
 

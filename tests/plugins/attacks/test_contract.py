@@ -9,7 +9,7 @@ from charpy.interfaces.attack import Attack, Family
 from charpy.losses import margin
 from charpy.plugins import registry
 from charpy.testing.linear import LinearClassifier
-from charpy.threat import Access, Goal, Grid, Norm
+from charpy.threat import BALLS, Access, Goal, Grid, Norm
 
 KINDS = sorted(
     entry.kind
@@ -53,7 +53,7 @@ GATES = [
     (kind, norm)
     for kind in KINDS
     if kind not in ELSEWHERE
-    for norm in Norm
+    for norm in BALLS
     if norm in registry().load("attacks", kind).norms
 ]
 QUERIES = 5000

@@ -10,7 +10,7 @@ from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
 from charpy.search.schedule import cosine
 from charpy.search.stream import State, each_sample
-from charpy.threat import Access, Norm
+from charpy.threat import BALLS, Access, Norm
 
 PAPER = "Pintor et al. 2021, section 3 and algorithm 1"
 
@@ -30,7 +30,7 @@ class Fmn(Attack):
     boundary is taken 1 + gamma times, as on a linear model the estimate itself never crosses it.
     """
 
-    norms = frozenset(Norm)
+    norms = frozenset(BALLS)
     access = Access.GRADIENTS
     family = Family.TARGET_OPTIMALITY
     source = "Pintor et al. 2021, Fast minimum-norm adversarial attacks through adaptive norm constraints (NeurIPS)"

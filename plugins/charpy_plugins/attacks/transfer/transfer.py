@@ -23,7 +23,7 @@ from charpy.plugins import registry
 from charpy.source_run import SourceRun
 from charpy.specs import ComponentSpec, ModelSpec
 from charpy.surrogate import Surrogate
-from charpy.threat import Access, Goal, Grid, Norm
+from charpy.threat import BALLS, Access, Goal, Grid, Norm
 
 KOTYAN = "Kotyan & Vargas 2020, section V-F"
 PAPERNOT = "Papernot, McDaniel & Goodfellow 2016, Transferability in machine learning"
@@ -55,7 +55,7 @@ class Transfer(Attack):
     that the source has no witness of is not asked about, and holds.
     """
 
-    norms = frozenset(Norm)
+    norms = frozenset(BALLS)
     access = Access.LABELS
     family = Family.TARGET_DISTORTION
     source = "Kotyan & Vargas 2020, section V-F; Papernot, McDaniel & Goodfellow 2016, Transferability"
