@@ -6,7 +6,7 @@ import math
 import re
 from enum import IntEnum, StrEnum
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -35,6 +35,9 @@ class Norm(StrEnum):
 
 BALLS = (Norm.L0, Norm.L1, Norm.L2, Norm.LINF)
 """The norms whose radius bounds what an attack may do."""
+
+Ball = Literal[Norm.L0, Norm.L1, Norm.L2, Norm.LINF]
+"""The type of a parameter that is one of `BALLS`."""
 
 DUAL = (Norm.L0, Norm.LINF)
 """The two norms of the dual assessment: they share their levels, and only they are held against each other."""

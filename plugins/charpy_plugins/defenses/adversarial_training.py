@@ -15,7 +15,7 @@ from charpy.interfaces.component import param
 from charpy.interfaces.defense import Lesson, TrainingDefense
 from charpy.plugins import registry
 from charpy.specs import ComponentSpec
-from charpy.threat import Goal, Grid, Norm, Number, ThreatModel
+from charpy.threat import Ball, Goal, Grid, Norm, Number, ThreatModel
 from charpy.training import hardest, least_likely, pgd
 
 MADRY = "Madry et al. 2018, Towards deep learning models resistant to adversarial attacks"
@@ -55,7 +55,7 @@ class AdversarialTraining(TrainingDefense):
         radius: Number = param(
             ge=0, allow_inf_nan=False, description="of the ball", unit="as the norm's: pixels for l0, else image values"
         )
-        norm: Norm = param(Norm.LINF, description="of the ball; another than linf only with `replace`", source=MADRY)
+        norm: Ball = param(Norm.LINF, description="of the ball; another than linf only with `replace`", source=MADRY)
         method: Method = param(Method.REPLACE, description="replace, fast, free or least_likely")
         share: float = param(
             1.0,

@@ -9,7 +9,7 @@ from charpy.errors import SpecError
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
 from charpy.interfaces.defense import Lesson, TrainingDefense
-from charpy.threat import Norm, Number
+from charpy.threat import Ball, Norm, Number
 from charpy.training import ascend, at_rest
 
 ZHANG = "Zhang et al. 2019, Theoretically principled trade-off between robustness and accuracy"
@@ -26,7 +26,7 @@ class Trades(TrainingDefense):
         """Against what, and how much it weighs."""
 
         radius: Number = param(ge=0, allow_inf_nan=False, description="of the ball", unit="image values", source=ZHANG)
-        norm: Norm = param(Norm.LINF, description="of the ball: linf or l2", source=ZHANG)
+        norm: Ball = param(Norm.LINF, description="of the ball: linf or l2", source=ZHANG)
         beta: float = param(6.0, ge=0, description="weight of the divergence, 1 / lambda", source=ZHANG + ", CIFAR-10")
         steps: int = param(10, ge=1, description="of the inner maximisation", source=ZHANG)
         step_size: Number | None = param(

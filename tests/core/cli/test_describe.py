@@ -85,7 +85,7 @@ def test_parameters_of_every_shape():
     assert rows["needed"]["bounds"] == ">= 0, < 10"
     assert rows["needed"]["unit"] == "steps"
     assert (rows["maybe"]["type"], rows["maybe"]["bounds"]) == ("number or null", "> 0, <= 0.5")
-    assert (rows["norm"]["type"], rows["norm"]["default"]) == ("one of l0, l1, l2, linf", '"l0"')
+    assert (rows["norm"]["type"], rows["norm"]["default"]) == ("one of l0, l1, l2, linf, unrestricted", '"l0"')
     assert rows["word"]["bounds"] == "at least 1 long, at most 3 long"
     assert (rows["many"]["type"], rows["many"]["bounds"]) == ("list of integer", "at least 1 items")
     assert rows["nested"]["type"] == "mapping"
