@@ -18,6 +18,7 @@ from charpy.interfaces.dataset import Dataset
 from charpy.interfaces.model import Model
 from charpy.judge import Judge
 from charpy.lock import only_writer
+from charpy.own_levels import own_levels
 from charpy.planned import PlannedAttack, attacks_of, certifiers_of, metrics_of
 from charpy.plugins import Registry
 from charpy.plugins import registry as installed
@@ -26,9 +27,9 @@ from charpy.proofs import Proofs
 from charpy.records import SampleRow
 from charpy.redraws import DRAWS, redrawn_rows
 from charpy.runfile import RunFile
-from charpy.specs import Attackers, RunSpec
+from charpy.specs import Attackers, OwnLevels, RunSpec
 from charpy.subjects import Subject, chosen_samples, components_of, identity_of, open_dataset, subject_of
-from charpy.threat import Access, Goal, ThreatModel
+from charpy.threat import OWN, Access, Goal, ThreatModel
 from charpy.unit import Bench
 from charpy.walk import Progress, Site, Walk, plan
 
@@ -67,11 +68,18 @@ def evaluate(
     fingerprints = {subject.title: dict(model.fingerprint()) for subject, model in zip(models, opened, strict=True)}
     identity = identity_of(spec, data, fingerprints, plugins)
     for threat in spec.threats:
-        if not isinstance(threat.levels, str):
+        if isinstance(threat.levels, tuple):
             radius = ThreatModel.at_level(threat.norm, max(threat.levels)).radius
             checks.check_threat(threat.norm, radius, data.shape, where="threats")
     executor = plugins.create("executors", spec.executor.kind, spec.executor.params)
     site = Site(spec, plugins, data, indices, executor, listen)
+    site.own = {
+        threat.norm: own_levels(
+            threat.norm, threat.levels, data, (name for shard in site.shards() for name in site.read(shard).ids)
+        )
+        for threat in spec.threats
+        if isinstance(threat.levels, OwnLevels)
+    }
     with only_writer(path):
         _run(site, path, identity, models, opened)
 
@@ -170,7 +178,7 @@ def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequenc
     """Everything that is not in the run file yet."""
     spec, registry = site.spec, site.registry
     site.planned = len(site.shards()) * sum(
-        len(plan(threat, attacks, spec))
+        len(plan(threat, attacks, site))
         for item in ready
         for threat, attacks in zip(spec.threats, item.attacks, strict=True)
     )
@@ -178,6 +186,7 @@ def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequenc
         environment={**environment(str(ready[0].bench.model.device)), "started": now()},
         plugins=components_of(spec, registry),
         models=[_model_part(subject, item, site.data) for subject, item in zip(subjects, ready, strict=True)],
+        own_levels={norm: list(levels) for norm, levels in site.own.items()},
     )
     registry.notify("charpy_run_started", spec=spec, units=site.planned)
     finished = run.finished()
@@ -194,6 +203,12 @@ def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequenc
         _redraw(site, run, index, subjects[index], item.bench.judge)
         _unchanged(subjects[index], item.bench)
     doubts = [warning for subject, item in zip(subjects, ready, strict=True) for warning in _doubts(subject, item)]
+    doubts += [
+        f"{levels.count(OWN)} of {len(levels)} samples have the {norm} level 0: only the image itself is inside, "
+        "so they hold whatever the model does"
+        for norm, levels in site.own.items()
+        if OWN in levels
+    ]
     doubts += [
         f"{subject.title}: {count} units were computed on the model as given: its {item.bench.engine.chosen.name} form "
         "disagreed with it on a witness candidate"

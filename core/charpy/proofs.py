@@ -57,10 +57,12 @@ class Proofs:
                 self.deadline = min(self.end, time.monotonic() + AUDIT_SHARE * self.budget)
             self._audit(planned)
             self.deadline = self.end
-            if isinstance(self.walk.threat.levels, str):
-                self._search(planned)
-            else:
+            if self.walk.own is not None:
+                self._in_their_own(planned, self.walk.own)
+            elif isinstance(self.walk.threat.levels, tuple):
                 self._climb(planned, self.walk.threat.levels)
+            else:
+                self._search(planned)
 
     def _climb(self, planned: PlannedProof, levels: Sequence[int]) -> None:
         """Only what is proven at one level is worth asking at the next: the balls are nested."""
@@ -69,6 +71,12 @@ class Proofs:
             wanted &= self.walk.nearest > th
             self._ask(planned, th, np.flatnonzero(wanted & (self.proven < th)))
             wanted &= self.proven >= th
+
+    def _in_their_own(self, planned: PlannedProof, own: NDArray[np.int64]) -> None:
+        """Each sample at its own level."""
+        wanted = self.walk.correct & (self.walk.nearest > own) & (self.proven < own)
+        for th in sorted(set(own[wanted].tolist())):
+            self._ask(planned, th, np.flatnonzero(wanted & (own == th)))
 
     def _search(self, planned: PlannedProof) -> None:
         """The largest level for each sample: doubled until a proof fails, then halved."""

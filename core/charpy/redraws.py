@@ -10,7 +10,7 @@ import torch
 from charpy.judge import Judge
 from charpy.pixels import unpack
 from charpy.records import WitnessRow
-from charpy.threat import DISTANCE_TOLERANCE, default_levels
+from charpy.threat import DISTANCE_TOLERANCE, OWN, default_levels
 from charpy.walk import Site
 
 DRAWS = 10
@@ -42,12 +42,17 @@ def redrawn_rows(site: Site, judge: Judge, witnesses: Iterable[WitnessRow]) -> l
         fooled += [row for row, still in zip(part, kept.tolist(), strict=True) if not still]
     levels = [("", 0)]
     for threat in site.spec.threats:
-        wanted = default_levels(threat.norm) if isinstance(threat.levels, str) else threat.levels
-        levels += [(threat.norm.value, th) for th in wanted]
+        if threat.norm in site.own:
+            levels.append((threat.norm.value, OWN))
+        else:
+            wanted = threat.levels if isinstance(threat.levels, tuple) else default_levels(threat.norm)
+            levels += [(threat.norm.value, th) for th in wanted]
     found = []
     for norm, th in levels:
-        standing = right.clone()
-        standing[[row.sample for row in fooled if row.norm == norm and row.distance <= th + DISTANCE_TOLERANCE]] = False
+        standing, own = right.clone(), site.own.get(norm, ()) if th == OWN else ()
+        within = [row for row in fooled if row.norm == norm]
+        within = [row for row in within if row.distance <= (own[row.sample] if own else th) + DISTANCE_TOLERANCE]
+        standing[[row.sample for row in within]] = False
         found.append({"norm": norm, "th": th, "robust": int(standing.sum()), "samples": len(standing)})
     return found
 

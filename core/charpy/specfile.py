@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from charpy.errors import SpecError
-from charpy.specs import ModelSpec, RunSpec, parse
+from charpy.specs import ModelSpec, OwnLevels, RunSpec, ThreatSpec, parse
 
 if TYPE_CHECKING:
     from ruamel.yaml.events import Event
@@ -236,7 +236,14 @@ def _resolved(spec: RunSpec, folder: Path) -> RunSpec:
     """`spec` with its relative paths taken from `folder`."""
     data = spec.data.model_copy(update={"params": _rooted(spec.data.params, folder)})
     models = tuple(_rooted_model(model, folder) for model in spec.models)
-    return spec.model_copy(update={"data": data, "models": models})
+    threats = tuple(_rooted_threat(threat, folder) for threat in spec.threats)
+    return spec.model_copy(update={"data": data, "models": models, "threats": threats})
+
+
+def _rooted_threat(threat: ThreatSpec, folder: Path) -> ThreatSpec:
+    if not isinstance(threat.levels, OwnLevels):
+        return threat
+    return threat.model_copy(update={"levels": OwnLevels(path=_root(threat.levels.path, folder))})
 
 
 def _rooted_model(model: ModelSpec, folder: Path) -> ModelSpec:

@@ -39,6 +39,12 @@ class AttackSpec(ComponentSpec):
     queries: int | None = Field(default=None, ge=1, description="its own budget of model rows per sample and level")
 
 
+class OwnLevels(Spec):
+    """A level for each sample, from a file."""
+
+    path: str = Field(min_length=1, description="eps.json of `charpy distances`: sample ids and their levels")
+
+
 class ThreatSpec(Spec):
     """One norm, the levels at which it is assessed, and what attacks it."""
 
@@ -46,11 +52,12 @@ class ThreatSpec(Spec):
         description="l0 (pixels), or l1, l2, linf (1/255 steps of an image value); unrestricted: what bounds an attack "
         "is its own parameters, no distance"
     )
-    levels: tuple[int, ...] | Literal["minimal"] = Field(
+    levels: tuple[int, ...] | Literal["minimal"] | OwnLevels = Field(
         default_factory=lambda known: default_levels(known["norm"]),
         description=f"th: {FIRST_LEVEL}..{LAST_LEVEL} for l0 and linf, up to the diameter of the image box for l1 and "
-        "l2 (an L2 radius of 0.5 is th = 128); or 'minimal': search each sample's smallest th in that range. If not "
-        f"given: {'; '.join(f'{norm} {list(default_levels(norm))}' for norm in BALLS)}. Unrestricted has level 1 only",
+        "l2 (an L2 radius of 0.5 is th = 128); or 'minimal': search each sample's smallest th in that range; or "
+        "{path: eps.json}: each sample's own. If not given: "
+        f"{'; '.join(f'{norm} {list(default_levels(norm))}' for norm in BALLS)}. Unrestricted has level 1 only",
     )
     goal: Goal = Goal.UNTARGETED
     battery: str | tuple[AttackSpec, ...] = Field(
@@ -60,10 +67,12 @@ class ThreatSpec(Spec):
 
     @field_validator("levels")
     @classmethod
-    def _levels_in_range(cls, levels: tuple[int, ...] | str, info: ValidationInfo) -> tuple[int, ...] | str:
+    def _levels_in_range(
+        cls, levels: tuple[int, ...] | str | OwnLevels, info: ValidationInfo
+    ) -> tuple[int, ...] | str | OwnLevels:
         if info.data.get("norm") is Norm.UNRESTRICTED and levels != (FIRST_LEVEL,):
             raise ValueError(f"an unrestricted threat has no ball and so one level, {FIRST_LEVEL}; leave `levels` out")
-        if isinstance(levels, str):
+        if not isinstance(levels, tuple):
             return levels
         if not levels:
             raise ValueError("at least one level is needed")
@@ -74,6 +83,16 @@ class ThreatSpec(Spec):
         if len(set(levels)) < len(levels):
             raise ValueError(f"levels {list(levels)} name a level twice")
         return tuple(sorted(levels))
+
+    @property
+    def searched(self) -> bool:
+        """Whether the smallest level of each sample is searched."""
+        return self.levels == "minimal"
+
+    @property
+    def nested(self) -> bool:
+        """Whether a witness counts wherever it is near enough, whatever the run says of levels that are given."""
+        return not isinstance(self.levels, tuple)
 
 
 class DataSpec(ComponentSpec):
@@ -193,9 +212,9 @@ class RunSpec(Spec):
 
     @model_validator(mode="after")
     def _a_contest_has_levels(self) -> RunSpec:
-        searched = [str(threat.norm) for threat in self.threats if isinstance(threat.levels, str)]
-        if self.contest and searched:
-            raise ValueError(f"a contest is held at levels that are given, and those of {searched} are searched")
+        others = [str(threat.norm) for threat in self.threats if not isinstance(threat.levels, tuple)]
+        if self.contest and others:
+            raise ValueError(f"a contest is held at levels that are given, and those of {others} are not")
         return self
 
 

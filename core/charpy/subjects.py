@@ -15,9 +15,10 @@ from charpy.interfaces.attack import Attack
 from charpy.interfaces.dataset import Dataset
 from charpy.interfaces.defense import Defense, Detector, TrainingDefense
 from charpy.interfaces.model import Model
+from charpy.own_levels import digest_of
 from charpy.planned import DEFAULT_CERTIFIERS
 from charpy.plugins import Registry
-from charpy.specs import Attackers, ComponentSpec, DataSpec, ModelSpec, RunSpec
+from charpy.specs import Attackers, ComponentSpec, DataSpec, ModelSpec, OwnLevels, RunSpec
 
 LOCATIONS = frozenset({"path", "data_dir", "download", "weights"})
 """Parameters that say where something lies. They are no part of a run's identity: the fingerprints are."""
@@ -199,11 +200,14 @@ def identity_of(
 ) -> dict[str, str]:
     """What a run is about, as key -> value: every field of the spec, the data, the models, the plugins in it."""
     taken = _taken_from_elsewhere(spec, registry)
-    placed = ("data.params.", "models.", *(f"{attack}.params." for attack in taken))
+    own = {f"threats.{n}.levels": threat.levels for n, threat in enumerate(spec.threats)}
+    tables = {place: levels for place, levels in own.items() if isinstance(levels, OwnLevels)}
+    placed = ("data.params.", "models.", *(f"{attack}.params." for attack in taken), *(f"{t}." for t in tables))
     sources = {f"{attack}.params.source" for attack in taken}
     leaves = _leaves(spec.model_dump(mode="json"))
     identity = {f"spec.{key}": value for key, value in leaves if key not in sources and not _is_location(key, placed)}
     identity["data.fingerprint"] = dataset.fingerprint()
+    identity |= {f"spec.{place}": digest_of(levels) for place, levels in tables.items()}
     for attack, fingerprint in taken.items():
         identity |= {f"attack.{attack}.{key}": value for key, value in fingerprint.items()}
     for title, fingerprint in fingerprints.items():

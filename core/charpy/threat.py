@@ -13,6 +13,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 DEFAULT_LEVELS = (1, 3, 5, 10)
 """The four robustness levels of Kotyan & Vargas (2020), section IV."""
 
+OWN = 0
+"""Stands for the level where each sample has its own; as a level of its own it would allow no change."""
+
 FIRST_LEVEL, LAST_LEVEL = 1, 127
 """The whole range of levels that the dual assessment scans (section V-H). L1 and L2 start at the same level and end
 with the diameter of the image box (`charpy.checks.largest_level`)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from charpy.plugins import Registry
 from charpy.records import UnitKey, UnitRecord
 from charpy.runfile import RunFile
 from charpy.specs import RunSpec, ThreatSpec
-from charpy.threat import DEFAULT_LEVELS, DISTANCE_TOLERANCE, DUAL, FIRST_LEVEL, Access, Norm, ThreatModel
+from charpy.threat import DEFAULT_LEVELS, DISTANCE_TOLERANCE, DUAL, FIRST_LEVEL, OWN, Access, Norm, ThreatModel
 from charpy.unit import Bench, Shard, compute_unit, drill_attack
 
 
@@ -47,6 +47,8 @@ class Site:
     listen: Callable[[Progress], None] | None = None
     done: int = 0
     planned: int = 0
+    own: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """By norm, each sample's own level, where a threat has such."""
 
     def shards(self) -> list[list[int]]:
         """Positions in `indices`, in pieces of `spec.shard`."""
@@ -78,18 +80,23 @@ class Walk:
     finished: set[UnitKey]
 
     def __post_init__(self) -> None:
+        own = self.site.own.get(self.threat.norm)
+        self.own = None if own is None else np.array(own, np.int64)
         self.nearest = np.full(len(self.correct), np.inf)
         self.broken_at: dict[int, set[int]] = {}
 
     def all(self) -> None:
         """Attack after attack over the levels, or the search for each sample's smallest one."""
-        if isinstance(self.threat.levels, str):
+        if self.threat.searched:
             self._minimal()
             return
-        once = own_radius(self.threat, self.attacks, self.site.spec)
-        for th, step in plan(self.threat, self.attacks, self.site.spec):
-            # What finds its own radius is worth running on all that some level still lacks.
-            self._at(th, step, self._all_standing(min(self.threat.levels) if step in once else th))
+        once, least = own_radius(self.threat, self.attacks, self.site.spec), min(levels_of(self.threat, self.site))
+        for th, step in plan(self.threat, self.attacks, self.site):
+            if self.own is not None:
+                self._at(th, step, self._all_standing_in_their_own(None if step in once else th))
+            else:
+                # What finds its own radius is worth running on all that some level still lacks.
+                self._at(th, step, self._all_standing(least if step in once else th))
 
     def _minimal(self) -> None:
         """Attacks that find their own radius run once, at the largest level; the others search below what these found.
@@ -127,6 +134,12 @@ class Walk:
         shards = [(nr, [s for s in shard if wanted[s]]) for nr, shard in enumerate(self.site.shards())]
         self._units([(self._key(th, step, nr, number), samples) for nr, samples in shards])
 
+    def _all_standing_in_their_own(self, th: int | None) -> list[bool]:
+        """Those without a witness at their own level, if that is `th` or that is None."""
+        own = np.zeros_like(self.correct, np.int64) if self.own is None else self.own
+        wanted = self.correct & (own > OWN) & (self.nearest > own + DISTANCE_TOLERANCE)
+        return [bool(want) for want in (wanted if th is None else wanted & (own == th))]
+
     def _all_standing(self, th: int) -> list[bool]:
         return [self._standing(sample, th) for sample in range(len(self.correct))]
 
@@ -134,7 +147,7 @@ class Walk:
         """Whether a sample is worth attacking at a level: correct, and (but in a contest) without a witness there."""
         if not self.correct[sample] or self.site.spec.contest:
             return bool(self.correct[sample])
-        if self.site.spec.carry or isinstance(self.threat.levels, str):
+        if self.site.spec.carry or self.threat.nested:
             return bool(self.nearest[sample] > th + DISTANCE_TOLERANCE)
         return sample not in self.broken_at.get(th, set())
 
@@ -179,7 +192,7 @@ class Walk:
         if not chosen or self.threat.norm is Norm.UNRESTRICTED:
             return []
         largest = min(max(DEFAULT_LEVELS), checks.largest_level(self.threat.norm, self.site.data.shape))
-        th = largest if isinstance(self.threat.levels, str) else max(self.threat.levels)
+        th = largest if self.threat.searched else max(levels_of(self.threat, self.site))
         most = max(planned.attack.access for planned in self.attacks)
         unbounded = next(step for step, planned in enumerate(self.attacks) if planned.attack.access == most)
         rows = []
@@ -227,18 +240,25 @@ class Walk:
 
 def own_radius(threat: ThreatSpec, attacks: Sequence[PlannedAttack], spec: RunSpec) -> list[int]:
     """The steps of the attacks that find their own radius: one run fills every level where levels are nested."""
-    nested = spec.carry or isinstance(threat.levels, str)
+    nested = spec.carry or threat.nested
     return [i for i, item in enumerate(attacks) if nested and item.attack.family is not Family.TARGET_DISTORTION]
 
 
-def plan(threat: ThreatSpec, attacks: Sequence[PlannedAttack], spec: RunSpec) -> list[tuple[int, int]]:
+def levels_of(threat: ThreatSpec, site: Site) -> tuple[int, ...]:
+    """The levels at which anything is done, at least one: those given, or those that samples have of their own."""
+    own = site.own.get(threat.norm, ())
+    given = threat.levels if isinstance(threat.levels, tuple) else tuple(sorted(set(own) - {OWN}))
+    return given or (FIRST_LEVEL,)
+
+
+def plan(threat: ThreatSpec, attacks: Sequence[PlannedAttack], site: Site) -> list[tuple[int, int]]:
     """`(th, step)` in the order of the battery: each attack climbs the levels on what those before it left standing, or
     in a contest on all.
 
     One that finds its own radius runs once instead, at the largest level. Of a search for the smallest levels only the
     length means something: an estimate, for progress.
     """
-    once = own_radius(threat, attacks, spec)
+    once = own_radius(threat, attacks, site.spec)
     probes = (FIRST_LEVEL,) * (16 if threat.norm in DUAL else 32)
-    levels = probes if isinstance(threat.levels, str) else threat.levels
+    levels = probes if threat.searched else levels_of(threat, site)
     return [(th, step) for step in range(len(attacks)) for th in ((max(levels),) if step in once else levels)]

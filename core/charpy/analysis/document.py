@@ -95,7 +95,10 @@ class ThreatPart(Part):
     """Outcomes under one norm at one level; the five counts add up to `samples`."""
 
     norm: str
-    th: int = Field(description="level: pixels under l0, 1/255 steps under l1, l2 and linf, 1 when unrestricted")
+    th: int = Field(
+        description="level: pixels under l0, 1/255 steps under l1, l2 and linf, 1 when "
+        "unrestricted; 0: each sample's own"
+    )
     goal: str
     queries: int = Field(description="model rows each attack could spend per sample")
     samples: int
@@ -345,6 +348,9 @@ class Assessment(Part):
     clean: Share
     invalid: Share
     threats: tuple[ThreatPart, ...]
+    own_levels: dict[str, dict[str, int]] = Field(
+        default_factory=dict, description="by norm, sample ids and their levels, where each has its own"
+    )
     attacks: tuple[AttackPart, ...]
     characteristics: tuple[CharacteristicPart, ...] = Field(default=(), description="of a contest")
     safe: tuple[SafePart, ...]

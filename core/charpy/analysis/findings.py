@@ -19,7 +19,7 @@ from charpy.outcome import Outcome
 from charpy.records import SampleRow, WitnessRow
 from charpy.runfile import RunFile
 from charpy.specs import RunSpec, ThreatSpec
-from charpy.threat import DISTANCE_TOLERANCE, FIRST_LEVEL, LAST_LEVEL, Norm, default_levels
+from charpy.threat import DISTANCE_TOLERANCE, FIRST_LEVEL, LAST_LEVEL, OWN, Norm, default_levels
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class NormFindings:
 
     Attributes:
         last: the largest level that an image of this size has.
+        own: the level of each sample, by its number in the run, where each has its own.
         reasons: position -> why its first invalid result was invalid.
         to_success: (th, step) -> rows that the attack spent on each sample that it broke.
         cost: (position, th, attack) -> rows spent on the sample under this norm until that witness.
@@ -54,6 +55,7 @@ class NormFindings:
     threat: ThreatSpec
     carry: bool
     last: int = LAST_LEVEL
+    own: tuple[int, ...] = ()
     attacked: list[tuple[int, int]] = field(default_factory=list)
     invalid: list[tuple[int, int]] = field(default_factory=list)
     reasons: dict[int, str] = field(default_factory=dict)
@@ -64,12 +66,14 @@ class NormFindings:
     @property
     def search(self) -> bool:
         """Whether the smallest level of each sample was searched."""
-        return self.threat.levels == "minimal"
+        return self.threat.searched
 
     @property
     def shown(self) -> tuple[int, ...]:
         """The levels that get a row in the report."""
-        levels = default_levels(self.threat.norm) if isinstance(self.threat.levels, str) else self.threat.levels
+        if self.own:
+            return (OWN,)
+        levels = self.threat.levels if isinstance(self.threat.levels, tuple) else default_levels(self.threat.norm)
         return tuple(th for th in levels if th <= self.last) or (self.last,)
 
     @property
@@ -81,8 +85,11 @@ class NormFindings:
 def read_findings(run: RunFile, model: int, spec: RunSpec, population: Population) -> dict[str, NormFindings]:
     """The results of every unit of `model`, by norm, in the order of the spec."""
     shape = tuple(run.meta("dataset")["shape"])
+    own = run.meta("own_levels", {})
     found = {
-        str(threat.norm): NormFindings(threat, spec.carry, largest_level(Norm(threat.norm), shape))
+        str(threat.norm): NormFindings(
+            threat, spec.carry, largest_level(Norm(threat.norm), shape), tuple(own.get(threat.norm, ()))
+        )
         for threat in spec.threats
     }
     for key, attack, row in run.results(model):
@@ -125,6 +132,7 @@ def evidence_of(
         attacked=_columns(found.attacked),
         proven=proven,
         binding=binding,
+        own=np.array([found.own[sample] for sample in population.position], np.int64) if found.own else None,
     )
 
 
@@ -153,9 +161,9 @@ def level_costs(run: RunFile, model: int, found: NormFindings, population: Popul
 
 
 def _counts_at(witness: WitnessRow, th: int, found: NormFindings) -> bool:
-    if witness.distance > th + DISTANCE_TOLERANCE:
+    if witness.distance > (found.own[witness.sample] if found.own else th) + DISTANCE_TOLERANCE:
         return False
-    return found.carry or found.search or witness.th == th
+    return found.carry or found.threat.nested or witness.th == th
 
 
 def _by_sample(witnesses: Iterator[WitnessRow], population: Population) -> Iterator[tuple[int, list[WitnessRow]]]:

@@ -11,7 +11,7 @@ from charpy.analysis.grade import Grade
 from charpy.analysis.intervals import clopper_pearson, ratio, upper_bound
 from charpy.analysis.outcomes import Outcomes
 from charpy.outcome import Outcome
-from charpy.threat import BALLS, Goal, Norm
+from charpy.threat import BALLS, OWN, Goal, Norm
 
 SAFE_NAMES = {Norm.L0: "pixel", Norm.L1: "l1", Norm.L2: "l2", Norm.LINF: "threshold"}
 """`th`-pixel-safe and `th`-threshold-safe (Kotyan & Vargas 2020, section IV); the same of L1 and L2."""
@@ -72,9 +72,10 @@ def safe_parts(threats: Sequence[ThreatPart], *, valid: bool) -> tuple[SafePart,
     """Which levels are safe, and on what basis.
 
     A level with a broken sample is not safe, whatever else is wrong with the run; a level without one is safe only
-    when the run is `valid` and there was a sample to break. What no distance bounds has no level to be safe at.
+    when the run is `valid` and there was a sample to break. What no distance bounds has no level to be safe at, and
+    where each sample has its own there is not one.
     """
-    return tuple(_safe_part(threat, valid) for threat in threats if threat.norm in BALLS)
+    return tuple(_safe_part(threat, valid) for threat in threats if threat.norm in BALLS and threat.th != OWN)
 
 
 def _safe_part(threat: ThreatPart, valid: bool) -> SafePart:

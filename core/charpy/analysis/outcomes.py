@@ -32,6 +32,7 @@ class Evidence:
         correct: bool `(S,)`, True where that answer was right.
         proven: int64 `(S,)`, the largest level that is proven of each sample, 0 for none; None without certifiers.
         binding: the same, by proofs that a witness inside contradicts; as `proven` where it is None.
+        own: int64 `(S,)`, the level of each sample where each has its own; 0 where nothing but the image is inside.
     """
 
     valid: Bools
@@ -41,6 +42,7 @@ class Evidence:
     attacked: tuple[Ints, Ints]
     proven: Ints | None = None
     binding: Ints | None = None
+    own: Ints | None = None
 
     def of(self, samples: Ints) -> Evidence:
         """The same about `samples` `(T,)` only, distinct positions, in that order."""
@@ -59,6 +61,7 @@ class Evidence:
             attacked=moved(*self.attacked),
             proven=None if self.proven is None else self.proven[samples],
             binding=None if self.binding is None else self.binding[samples],
+            own=None if self.own is None else self.own[samples],
         )
 
 
@@ -121,6 +124,9 @@ def outcomes_of(
        not held. With `carry` a result at a larger level covers th, its ball contains the smaller one;
     6. `held`.
 
+    Where each sample has a level of its own, `levels` is `OWN` alone: nested as with `carry`, and a sample whose level
+    is 0 has held.
+
     With `search` (a minimal-level search, which probes levels in any order) levels are nested whatever `carry` says,
     any result covers every level, and an invalid probe makes every unbroken level invalid.
 
@@ -131,14 +137,15 @@ def outcomes_of(
         carry: whether levels are nested, as the spec of the run says.
         search: whether the levels were searched instead of assessed one by one.
     """
-    th = np.asarray(levels, dtype=np.int64)
+    carry = carry or evidence.own is not None
+    th = np.asarray(levels, dtype=np.int64) if evidence.own is None else evidence.own[:, None]
     reach = _nearest(evidence)[:, None] <= th + DISTANCE_TOLERANCE
     broken = reach if carry or search else _searched_at(th, evidence)
     invalid = _first_invalid(evidence, search)[:, None] <= th
     covered = _covered(th, evidence, carry, search)
     level = np.zeros(len(evidence.valid), np.int64) if evidence.proven is None else evidence.proven
     binding = level if evidence.binding is None else evidence.binding
-    proven = level[:, None] >= th
+    proven = level[:, None] >= np.maximum(th, FIRST_LEVEL)
     contradicted = (binding >= np.ceil(_nearest(evidence) - DISTANCE_TOLERANCE))[:, None]
 
     matrix = np.full(reach.shape, CODES[Outcome.HELD], np.uint8)

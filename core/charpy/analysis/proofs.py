@@ -12,6 +12,7 @@ from charpy.analysis.levels import safe_name
 from charpy.analysis.outcomes import Evidence, Ints, smallest_levels
 from charpy.interfaces.certifier import THE_MODEL
 from charpy.records import ProofRecord, SampleRow
+from charpy.threat import OWN
 
 
 def proven_levels(records: Sequence[ProofRecord], population: Population, *, binding: bool = False) -> dict[str, Ints]:
@@ -92,7 +93,7 @@ def _sentence(threat: ThreatPart) -> str:
     """`81 of 97 images are proven 1-pixel-safe; 13 are broken; 3 are undecided`."""
     total = threat.proven + threat.broken + threat.held
     verb, images = "is" if threat.proven == 1 else "are", "image" if total == 1 else "images"
-    name = safe_name(threat.norm, threat.th)
+    name = "within their own levels" if threat.th == OWN else safe_name(threat.norm, threat.th)
     others = [
         f"{count} {'is' if count == 1 else 'are'} {what}"
         for count, what in ((threat.broken, "broken"), (threat.held, "undecided"))

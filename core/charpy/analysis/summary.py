@@ -42,7 +42,7 @@ from charpy.errors import RunFileError
 from charpy.outcome import Outcome
 from charpy.runfile import RunFile
 from charpy.specs import Attackers, RunSpec, parse
-from charpy.threat import DUAL, Norm
+from charpy.threat import DUAL, OWN, Norm
 
 Certificates = Mapping[tuple[int, str], Ints]
 """(model index, norm) -> int64 `(S,)`: the largest level that is proven of each sample, 0 for none."""
@@ -87,7 +87,7 @@ class RunSummary:
         """
         assessment = self.assessments[model]
         levels = [threat.th for threat in assessment.threats if threat.norm == norm]
-        if any(part.norm == norm for part in assessment.minimal):
+        if OWN in levels or any(part.norm == norm for part in assessment.minimal):
             levels.append(largest_level(Norm(norm), assessment.dataset.shape))
         if not levels:
             return []
@@ -131,6 +131,11 @@ def _assess(
         clean=clean,
         invalid=share(sum(reasons.values()), samples),
         threats=threats,
+        own_levels={
+            norm: {row.id: of_norm.own[row.sample] for row in reading.rows}
+            for norm, of_norm in found.items()
+            if of_norm.own
+        },
         attacks=attack_parts(units, found, run.witness_metrics(model)),
         characteristics=characteristic_parts(run, model, spec, population, units) if spec.contest else (),
         safe=safe,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from charpy.outcome import Outcome
 from charpy.records import ResultRow, UnitKey
+from charpy.threat import DISTANCE_TOLERANCE
 
 if TYPE_CHECKING:
     from charpy.analysis.findings import NormFindings
@@ -23,7 +24,7 @@ class Trial:
     """One attack at one level of one norm, over all shards; of a search for smallest levels, over all levels.
 
     Attributes:
-        th: the level it ran at; None for a search.
+        th: the level it ran at; None for a search, or where each sample has a level of its own.
         covers: the levels that it is evidence about: an attack that finds its own radius runs once, for all of them.
         white: it asked for gradients.
         broken: the samples that it broke, each with the distance of its nearest witness.
@@ -84,6 +85,8 @@ def read_trials(
         rows[_key(found, key.norm, key.step, key.th)].append(row)
     broken: defaultdict[Key, dict[int, float]] = defaultdict(dict)
     for of_norm, of_step, at, sample, distance in witnesses:
+        if (own := found[of_norm].own) and distance > own[sample] + DISTANCE_TOLERANCE:
+            continue
         nearest = broken[_key(found, of_norm, of_step, at)]
         nearest[sample] = min(distance, nearest.get(sample, distance))
     order = list(found)
@@ -97,7 +100,7 @@ def read_trials(
 
 
 def _key(found: Mapping[str, NormFindings], norm: str, step: int, th: int) -> Key:
-    return norm, step, None if found[norm].search else th
+    return norm, step, None if found[norm].threat.nested else th
 
 
 def _covers(found: NormFindings, th: int | None, ran: Sequence[int | None]) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from charpy.analysis.document import SafePart, ThreatPart
-from charpy.threat import Goal, Norm
+from charpy.threat import OWN, Goal, Norm
 
 INVALID_LIMIT = 0.001
 """A run with a larger share of invalid samples supports no figure."""
@@ -88,6 +88,8 @@ def percent(value: float) -> str:
 
 def change(norm: str, th: int) -> str:
     """What an attack of this level does to an image, in words."""
+    if th == OWN:
+        return f"moving each image within its own {SPOKEN[Norm(norm)]} ball"
     if norm == Norm.L0:
         return "changing one pixel" if th == 1 else f"changing up to {th} pixels"
     if norm == Norm.LINF:

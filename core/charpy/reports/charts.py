@@ -13,7 +13,7 @@ from charpy.analysis.document import AgreementPart, Assessment, MinimalPart, Thr
 from charpy.analysis.intervals import clopper_pearson
 from charpy.checks import largest_level
 from charpy.reports import norms
-from charpy.threat import BALLS, DUAL, FIRST_LEVEL, LAST_LEVEL, Norm
+from charpy.threat import BALLS, DUAL, FIRST_LEVEL, LAST_LEVEL, OWN, Norm
 
 if TYPE_CHECKING:
     import altair as alt
@@ -83,7 +83,7 @@ def curve_points(assessment: Assessment) -> list[Point]:
     if not assessment.clean.count or assessment.clean_accuracy is None or assessment.clean_interval is None:
         return points
     searched = {part.norm: part for part in assessment.minimal}
-    for norm in dict.fromkeys(threat.norm for threat in assessment.threats if threat.norm in BALLS):
+    for norm in dict.fromkeys(threat.norm for threat in assessment.threats if _has_curve(threat)):
         points.append(Point(norm, 0, assessment.clean_accuracy, *assessment.clean_interval, 0.0))
         if norm in searched:
             last = largest_level(Norm(norm), assessment.dataset.shape)
@@ -91,6 +91,10 @@ def curve_points(assessment: Assessment) -> list[Point]:
         else:
             points += [_point(threat) for threat in assessment.threats if threat.norm == norm]
     return points
+
+
+def _has_curve(threat: ThreatPart) -> bool:
+    return threat.norm in BALLS and threat.th != OWN
 
 
 def curves_svg(assessment: Assessment, prefix: str) -> tuple[tuple[tuple[str, ...], str], ...]:

@@ -79,7 +79,7 @@ def class_tables(document: Comparison) -> Iterator[Table]:
                 row.append(Cell(percent(share), f"{part.broken} of {part.samples}", heat=share))
             rows.append(tuple(row))
         head = ("Model", *(names[label] for label in labels))
-        yield Table(f"{norms.short(norm)}, th = {th}{hidden}", head, tuple(rows), norm=norm, heat=True)
+        yield Table(f"{norms.short(norm)}, th = {norms.level(th)}{hidden}", head, tuple(rows), norm=norm, heat=True)
 
 
 def transfer_table(document: Comparison) -> Iterator[Table]:
@@ -105,7 +105,7 @@ def agreement_table(document: Comparison) -> Iterator[Table]:
         bars = tuple((kind, count / part.samples) for kind, count in zip(kinds, counts, strict=True) if count)
         numbers = (Cell(str(count)) for count in (*counts, part.samples))
         both = Cell(f"{percent((part.only_l0 + part.only_linf) / part.samples)}", bars=bars) if part.samples else None
-        rows.append((Cell(part.entry), Cell(str(part.th)), *numbers, both or Cell(NOTHING)))
+        rows.append((Cell(part.entry), Cell(norms.level(part.th)), *numbers, both or Cell(NOTHING)))
     head = ("Model", "th", "only L0", "both", "only Linf", "neither", "images", "under one norm only")
     yield Table("Correctly classified images", head, tuple(rows))
 

@@ -114,7 +114,7 @@ def _dual(document: Comparison) -> Iterator[Table]:
             for entry in document.entries
             if any(title == entry.title for title, _ in cells)
         )
-        head = ("Model", "Status", "Clean accuracy", *(f"th = {th}" for th in levels))
+        head = ("Model", "Status", "Clean accuracy", *(f"th = {norms.level(th)}" for th in levels))
         yield Table(norms.name(norm), head, rows, norm=norm)
     if any(entry.marks for entry in document.entries):
         counts = tuple((Cell(entry.title), Cell(str(entry.marks))) for entry in document.entries if not entry.defenses)
@@ -144,7 +144,7 @@ def _duels(document: Comparison) -> Iterator[Table]:
         rows = tuple(
             (
                 Cell(duel.model),
-                Cell(str(duel.th)),
+                Cell(norms.level(duel.th)),
                 Cell(duel.first, bold=duel.winner == duel.first),
                 Cell(duel.second, bold=duel.winner == duel.second),
                 Cell(str(duel.samples)),

@@ -86,6 +86,7 @@ def page_environment() -> jinja2.Environment:
         queries=queries,
         norm=norms.short,
         title_of=norms.name,
+        level=norms.level,
         grade=grade_name,
         safe_svg=markup,
         code=_code,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from charpy.reports.figures import number
-from charpy.threat import COUNTED, DUAL, Norm
+from charpy.threat import COUNTED, DUAL, OWN, Norm
 
 SHORT = {Norm.L0: "L0", Norm.L1: "L1", Norm.L2: "L2", Norm.LINF: "Linf", Norm.UNRESTRICTED: "unrestricted"}
 
@@ -24,11 +24,18 @@ def name(norm: str) -> str:
 
 def radius(norm: str, th: int) -> str:
     """What level `th` allows: `3 pixels`, `3/255`; under L1 and L2 also in image values, `128/255 = 0.502`."""
+    if th == OWN:
+        return "each image's own"
     if norm == Norm.L0:
         return "1 pixel" if th == 1 else f"{th} pixels"
     if norm == Norm.UNRESTRICTED:
         return "any image"
     return f"{th}/255" if norm == Norm.LINF else f"{th}/255 = {number(th / 255, 3)}"
+
+
+def level(th: int) -> str:
+    """The level by its number, or that each sample has its own."""
+    return "own" if th == OWN else str(th)
 
 
 def moved(norm: str, distance: float) -> str:

@@ -10,7 +10,7 @@ from charpy.analysis.document import Assessment, AttackersPart, Grade, ThreatPar
 from charpy.analysis.verdict import percent
 from charpy.reports.characteristic_chart import image_values
 from charpy.reports.inert import visible
-from charpy.reports.norms import UNITS, short
+from charpy.reports.norms import UNITS, level, short
 from charpy.threat import BALLS, DUAL, Norm
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _side_by_side(table: Table, assessment: Assessment, norms: Sequence[str], in
         _add_columns(table, _title(norm), invalid)
     cells = {(threat.norm, threat.th): threat for threat in assessment.threats}
     for th in sorted({threat.th for threat in assessment.threats}):
-        table.add_row(str(th), *(cell for norm in norms for cell in _cells(cells.get((norm, th)), invalid)))
+        table.add_row(level(th), *(cell for norm in norms for cell in _cells(cells.get((norm, th)), invalid)))
 
 
 def _one_below_another(table: Table, assessment: Assessment, norms: Sequence[str], invalid: bool) -> None:
@@ -76,8 +76,8 @@ def _one_below_another(table: Table, assessment: Assessment, norms: Sequence[str
         threats = [threat for threat in assessment.threats if threat.norm == norm]
         for threat in threats:
             title = _title(norm) if threat is threats[0] else ""
-            level = str(threat.th) if norm in BALLS else ""
-            table.add_row(title, level, *_cells(threat, invalid), end_section=threat is threats[-1])
+            allowed = level(threat.th) if norm in BALLS else ""
+            table.add_row(title, allowed, *_cells(threat, invalid), end_section=threat is threats[-1])
 
 
 def _title(norm: str) -> str:
@@ -134,9 +134,9 @@ def _redraws(assessment: Assessment) -> list[str]:
     lines: dict[str, list[str]] = {}
     for part in assessment.redraws:
         low, high = part.interval
-        level = f"th = {part.th}: " if part.norm else ""
+        at = f"th = {level(part.th)}: " if part.norm else ""
         title = short(part.norm) if part.norm else "unchanged"
-        lines.setdefault(title, []).append(f"{level}{percent(part.mean)} [{percent(low)}, {percent(high)}]")
+        lines.setdefault(title, []).append(f"{at}{percent(part.mean)} [{percent(low)}, {percent(high)}]")
     draws = assessment.redraws[0].draws if lines else 0
     return [f"right under {draws} other draws of the defence, {title}: {'; '.join(of)}" for title, of in lines.items()]
 
@@ -173,7 +173,7 @@ def attackers_table(parts: Sequence[AttackersPart]) -> Table:
     for part in parts:
         cells = [part.not_broken[name].value if name in part.not_broken else None for name in seen]
         shares = ["-" if value is None else percent(value) for value in (*cells, part.lowest.value)]
-        table.add_row(*(Text(cell) for cell in (visible(part.model), short(part.norm), str(part.th), *shares)))
+        table.add_row(*(Text(cell) for cell in (visible(part.model), short(part.norm), level(part.th), *shares)))
     return table
 
 
@@ -185,7 +185,7 @@ def _doubts(assessment: Assessment) -> list[str]:
             continue
         first, *more = threat.grade_reasons
         why = visible(first) + (f"; and {len(more)} more in the report" if more else "")
-        doubted.setdefault((threat.grade, why), {}).setdefault(threat.norm, []).append(str(threat.th))
+        doubted.setdefault((threat.grade, why), {}).setdefault(threat.norm, []).append(level(threat.th))
     lines = []
     for (grade, why), where in doubted.items():
         figures = "; ".join(f"{short(norm)} th = {', '.join(levels)}" for norm, levels in where.items())

@@ -158,4 +158,4 @@ def _fired(parts: Sequence[IndicatorPart]) -> list[tuple[str, str, str]]:
 
 
 def _levels(levels: Iterable[int]) -> str:
-    return f"th = {', '.join(map(str, levels))}"
+    return f"th = {', '.join(map(norms.level, levels))}"

@@ -35,7 +35,7 @@ class NormRows:
 
     norm: str
     title: str
-    rows: tuple[tuple[ThreatPart, SafePart], ...]
+    rows: tuple[tuple[ThreatPart, SafePart | None], ...]
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _norm_rows(assessment: Assessment) -> tuple[NormRows, ...]:
         NormRows(
             norm,
             norms.name(norm),
-            tuple((threat, safe[norm, threat.th]) for threat in assessment.threats if threat.norm == norm),
+            tuple((threat, safe.get((norm, threat.th))) for threat in assessment.threats if threat.norm == norm),
         )
         for norm in dict.fromkeys(threat.norm for threat in assessment.threats if threat.norm in BALLS)
     )
@@ -192,7 +192,8 @@ def _heat(assessment: Assessment) -> Heat:
 
 
 def _attack_rows(assessment: Assessment) -> tuple[AttackRow, ...]:
-    searched = {part.norm for part in assessment.minimal}
+    searched = {part.norm: "searched" for part in assessment.minimal}
+    searched |= dict.fromkeys(assessment.own_levels, "each image at its own")
     rows = []
     for part in assessment.attacks:
         if part.norm not in searched:
@@ -203,7 +204,7 @@ def _attack_rows(assessment: Assessment) -> tuple[AttackRow, ...]:
         for name in dict.fromkeys(part.name for part in assessment.attacks if part.norm == norm):
             parts = [part for part in assessment.attacks if (part.norm, part.name) == (norm, name)]
             first, last = min(p.th for p in parts), max(p.th for p in parts)
-            levels = f"{first} to {last}, searched" if first < last else f"up to {last}, once"
+            levels = f"{first} to {last}, {searched[norm]}" if first < last else f"up to {last}, once"
             rows.append(AttackRow(_summed(parts), levels, None))
     return tuple(rows)
 

@@ -14,7 +14,7 @@ from charpy.analysis.comparison.document import AttackCellPart
 from charpy.analysis.comparison.entries import Entry
 from charpy.analysis.comparison.rates import rate
 from charpy.analysis.findings import NormFindings
-from charpy.analysis.outcomes import Bools, Evidence, Floats, Outcomes, outcomes_of
+from charpy.analysis.outcomes import Evidence, Floats, Outcomes, outcomes_of
 from charpy.outcome import Outcome
 from charpy.pixels import distances, unpack
 from charpy.threat import DISTANCE_TOLERANCE, Grid, Norm
@@ -161,6 +161,7 @@ def _attempt(entry: Entry, norm: str, step: int, trace: _Trace, label: str, *, a
         witnesses=(row, th, distance),
         invalid=(invalid[:, 0], invalid[:, 1]),
         attacked=(attacked[:, 0], attacked[:, 1]),
+        own=whole.own,
     )
     outcomes = outcomes_of(norm, found.levels, evidence, carry=found.carry, search=found.search).at(found.shown)
     faced = ~outcomes.unattacked | ~entry.correct[:, None]
@@ -176,16 +177,17 @@ def _attempt(entry: Entry, norm: str, step: int, trace: _Trace, label: str, *, a
         outcomes=outcomes,
         independent=step == 0 and (alone or not found.search),
         complete={level: complete[column] for column, level in enumerate(outcomes.levels)},
-        mean_l2={level: _mean_l2(level, row, th, distance, l2, found, entry.correct) for level in outcomes.levels},
+        mean_l2={level: _mean_l2(level, row, th, distance, l2, found, evidence) for level in outcomes.levels},
     )
 
 
 def _mean_l2(
-    level: int, row: Any, th: Any, distance: Floats, l2: Floats, found: NormFindings, correct: Bools
+    level: int, row: Any, th: Any, distance: Floats, l2: Floats, found: NormFindings, evidence: Evidence
 ) -> float | None:
     """Over the samples with a witness that counts at `level`: the L2 of the nearest of them."""
-    counts = (distance <= level + DISTANCE_TOLERANCE) & correct[row]
-    if not (found.carry or found.search):
+    limit = level if evidence.own is None else evidence.own[row]
+    counts = (distance <= limit + DISTANCE_TOLERANCE) & evidence.correct[row]
+    if not (found.carry or found.threat.nested):
         counts &= th == level
     order = np.lexsort((l2[counts], distance[counts], row[counts]))
     _, first = np.unique(row[counts][order], return_index=True)

@@ -1,0 +1,170 @@
+"""A threat in which each sample has its own level: whole runs against the exact optimum, and files that are refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from charpy.analysis.outcomes import Evidence, outcomes_of
+from charpy.analysis.summary import RunSummary
+from charpy.arrays import ArrayDataset
+from charpy.errors import IdentityError, SpecError
+from charpy.evaluator import evaluate
+from charpy.outcome import Outcome
+from charpy.reports.html import HtmlReport
+from charpy.reports.terminal import plain_table
+from charpy.runfile import RunFile
+from charpy.specfile import load_spec
+from charpy.specs import RunSpec, parse
+from charpy.subjects import Subject
+from charpy.testing.linear import LinearModel
+
+GENERATOR = torch.Generator().manual_seed(11)
+IMAGES = torch.randint(60, 196, (40, 1, 6, 5), generator=GENERATOR, dtype=torch.uint8)
+WEIGHT = torch.randn(1, 6, 5, generator=GENERATOR)
+MEDIAN = float((IMAGES / 255 * WEIGHT).flatten(1).sum(1).median()) + 0.01  # no sample lies on the boundary
+LABELS = ((IMAGES / 255 * WEIGHT).flatten(1).sum(1) > MEDIAN).long()
+DATA = ArrayDataset(IMAGES.numpy(), LABELS.numpy())
+IDS = DATA.read(range(40)).ids
+GAPS = ((IMAGES / 255 * WEIGHT).flatten(1).sum(1) - MEDIAN).abs() / WEIGHT.abs().sum() * 255
+OWN = torch.randint(0, 20, (40,), generator=GENERATOR)
+OWN = torch.where((GAPS - OWN).abs() < 2, OWN + 4, OWN)
+"""Of each sample; the exact optimum, in levels, is its gap: no value of these images is near the end of the box. An
+attack that misses the optimum by one level still breaks every sample that can be broken."""
+
+
+def table(**changes) -> dict:
+    base = {"schema": "charpy/eps/1", "norm": "linf", "data": {"name": "x", "fingerprint": DATA.fingerprint()}}
+    return {**base, "samples": dict(zip(IDS, OWN.tolist(), strict=True)), **changes}
+
+
+def write(folder, content, name="eps.json"):
+    (folder / name).write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return folder / name
+
+
+def spec_of(path, battery=("fgm",), **fields) -> RunSpec:
+    threat = {
+        "norm": "linf", "levels": {"path": str(path)}, "queries": 200, "battery": [{"kind": kind} for kind in battery],
+    }  # fmt: skip
+    base = {"data": {"kind": "arrays"}, "models": [{"reference": "linear"}], "threats": [threat], "shard": 16}
+    return parse(RunSpec, {**base, **fields})
+
+
+def run(folder, spec):
+    subject = Subject("linear", "test", lambda: LinearModel(WEIGHT, -MEDIAN))
+    evaluate(spec, folder / "run.charpy", subjects=[subject], dataset=DATA)
+    return RunSummary.of(RunFile.open(folder / "run.charpy"))
+
+
+@pytest.mark.parametrize("battery", [("fgm",), ("fab",), ("fgm", "fab")])
+@pytest.mark.parametrize("carry", [True, False])
+def test_each_sample_breaks_by_the_exact_optimum_within_its_own_level(tmp_path, battery, carry):
+    summary = run(tmp_path, spec_of(write(tmp_path, table()), battery, carry=carry))
+    (assessment,) = summary.assessments
+    (threat,) = assessment.threats
+    expected = int((GAPS < OWN).sum())  # no gap is a whole number
+    assert 3 < expected < 37
+    assert (threat.norm, threat.th, threat.broken, threat.held) == ("linf", 0, expected, 40 - expected)
+    assert assessment.own_levels == {"linf": dict(zip(IDS, OWN.tolist(), strict=True))}
+    assert not assessment.safe
+    for attack in assessment.attacks:
+        assert attack.attacked <= 40
+    with RunFile.open(tmp_path / "run.charpy") as file:
+        near = {sample for sample, _, distance in file.witness_distances(0, "linf") if distance <= OWN[sample]}
+        asked = [(key.th, row.sample) for key, _, row in file.results(0) if key.step == 0]
+    assert near == set(torch.nonzero(GAPS < OWN)[:, 0].tolist())
+    if battery[0] == "fgm":
+        assert sorted(asked) == sorted((int(th), sample) for sample, th in enumerate(OWN) if th > 0)
+    assert any("level 0" in warning for warning in assessment.warnings) == bool((OWN == 0).any())
+
+
+def test_certificates_are_asked_at_the_own_levels(tmp_path):
+    spec = spec_of(write(tmp_path, table()), certify={"certifiers": [{"kind": "crown"}]})
+    assessment = run(tmp_path, spec).assessments[0]
+    (threat,) = assessment.threats
+    zeros = int((OWN == 0).sum())
+    assert threat.broken == int((GAPS < OWN).sum())
+    assert (threat.proven, threat.held) == (40 - threat.broken - zeros, zeros)
+    assert "proven within their own levels" in assessment.brackets[0].sentences[0]
+
+
+def test_reports_say_that_each_image_has_its_own_level(tmp_path):
+    summary = run(tmp_path, spec_of(write(tmp_path, table())))
+    page = HtmlReport().render(summary).decode()
+    assert "th = own" in page
+    assert "each image at its own" in page
+    assert "th = 0" not in page
+    assert "How robust accuracy falls" in page  # with nothing drawn: one level is no curve
+    assert "moving each image within its own Linf ball breaks" in summary.assessments[0].verdict
+    assert "own" in plain_table(summary.assessments[0])
+
+
+def test_another_table_is_another_run_and_another_place_is_not(tmp_path):
+    spec = spec_of(write(tmp_path, table()))
+    run(tmp_path, spec)
+    (tmp_path / "moved").mkdir()
+    run(tmp_path, spec_of(write(tmp_path / "moved", table())))
+    changed = dict(zip(IDS, (OWN + 1).tolist(), strict=True))
+    with pytest.raises(IdentityError, match="levels"):
+        run(tmp_path, spec_of(write(tmp_path, table(samples=changed), "other.json")))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "this is no JSON"),
+        ("[]", "this is no file of levels"),
+        (table(schema="charpy/eps/2"), "charpy/eps/1"),
+        (table(norm="l2"), "levels are of another norm"),
+        (table(data={"fingerprint": "x"}), "levels are of another data.fingerprint"),
+        (table(samples={}), "has no level"),
+        (table(samples=[1]), "maps no sample to a level"),
+        (table(samples=dict.fromkeys(IDS, 1.5)), "has no such level"),
+        (table(samples=dict.fromkeys(IDS, True)), "has no such level"),
+        (table(samples=dict.fromkeys(IDS, -1)), "has no such level"),
+        (table(samples=dict.fromkeys(IDS, 128)), r"0\.\.127, whole"),
+    ],
+)
+def test_files_that_are_refused_before_anything_is_written(tmp_path, content, message):
+    with pytest.raises(SpecError, match=message):
+        run(tmp_path, spec_of(write(tmp_path, content)))
+    assert not (tmp_path / "run.charpy").exists()
+
+
+def test_a_file_that_is_not_there_is_refused_with_the_command_that_makes_one(tmp_path):
+    with pytest.raises(SpecError, match="charpy distances"):
+        run(tmp_path, spec_of(tmp_path / "nowhere.json"))
+
+
+def test_a_path_in_a_spec_file_is_relative_to_it(tmp_path):
+    (tmp_path / "spec.yaml").write_text(
+        "data: {kind: digits}\nmodels: [{reference: digits-cnn}]\nthreats: [{norm: linf, levels: {path: eps.json}}]\n"
+    )
+    assert load_spec(tmp_path / "spec.yaml").threats[0].levels.path == str(tmp_path / "eps.json")
+
+
+def test_a_contest_needs_levels_for_all(tmp_path):
+    with pytest.raises(SpecError, match="levels that are given"):
+        spec_of(tmp_path / "eps.json", contest=True)
+
+
+def test_outcomes_follow_the_own_levels():
+    """One sample each: broken just inside, held by a far witness, unattacked, own level 0, proven, clean error."""
+    nobody = np.zeros(0, np.int64)
+    evidence = Evidence(
+        valid=np.ones(6, bool),
+        correct=np.array([True] * 5 + [False]),
+        witnesses=(np.array([0, 1]), np.array([9, 9]), np.array([5.0, 5.1])),
+        invalid=(nobody, nobody),
+        attacked=(np.array([0, 1, 4]), np.array([5, 5, 5])),
+        proven=np.array([0, 0, 0, 0, 7, 0]),
+        own=np.array([5, 5, 5, 0, 7, 5]),
+    )
+    expected = [Outcome.BROKEN, Outcome.HELD, Outcome.INVALID, Outcome.HELD, Outcome.PROVEN, Outcome.CLEAN_ERROR]
+    for carry in (True, False):
+        outcomes = outcomes_of("linf", (0,), evidence, carry=carry)
+        assert [[o for o in Outcome if outcomes.mask(o)[i, 0]] for i in range(6)] == [[o] for o in expected]
