@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import AfterValidator
 
-from charpy.errors import DataError, PluginError
+from charpy.errors import PluginError
+from charpy.structure import WINDOW, OddWindow, fitting, sigma_of
 
-WINDOW, SIGMA = 11, 1.5  # Wang et al. 2004, section III.B: a Gaussian window of 11 x 11 with this standard deviation
-
-
-def _odd(window: int) -> int:
-    if window % 2 == 0:
-        raise ValueError(f"a window has a middle pixel: {window - 1} or {window + 1}, not {window}")
-    return window
-
-
-OddWindow = Annotated[int, AfterValidator(_odd)]
-"""The side of a square window, in pixels."""
+__all__ = ["WINDOW", "OddWindow", "common_dtype", "fitting", "sigma_of", "torchmetrics_image"]
 
 
 def torchmetrics_image() -> Any:
@@ -39,29 +29,6 @@ def torchmetrics_image() -> Any:
             hint="pip install torchmetrics; if the error names torchvision, which charpy does not need: "
             "pip uninstall torchvision, or install the release for this torch",
         ) from cause
-
-
-def fitting(window: int, images: torch.Tensor) -> int:
-    """`window`, or the largest odd window that fits into `images`, where that is smaller.
-
-    Raises:
-        DataError: a side of the images is below 3 pixels.
-    """
-    side = min(images.shape[-2:])
-    fit = min(window, side - 1 + side % 2)
-    if fit < 3:
-        raise DataError(
-            "the images are too small for a metric over windows",
-            found=f"{images.shape[-2]} x {images.shape[-1]} pixels",
-            expected="at least 3 x 3 pixels",
-            hint="use a metric without windows: psnr, l2, linf, ...",
-        )
-    return fit
-
-
-def sigma_of(window: int) -> float:
-    """The standard deviation of a Gaussian window: 1.5 for 11 pixels, and in proportion for others (ours)."""
-    return SIGMA * window / WINDOW
 
 
 def common_dtype(images: torch.Tensor, perturbed: torch.Tensor) -> torch.dtype:
