@@ -6,6 +6,7 @@ image is smaller than the window asked for.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import torch
@@ -26,6 +27,19 @@ def _odd(window: int) -> int:
 
 OddWindow = Annotated[int, AfterValidator(_odd)]
 """The side of a square window, in pixels."""
+
+
+class Seen(StrEnum):
+    """What a change is to look like (Sharif, Bauer & Reiter 2018): `imperceptible` raises SSIM, `perceptible` lowers
+    it."""
+
+    IMPERCEPTIBLE = "imperceptible"
+    PERCEPTIBLE = "perceptible"
+
+    @property
+    def sign(self) -> int:
+        """Along (1) or against (-1) the slope of SSIM."""
+        return 1 if self is Seen.IMPERCEPTIBLE else -1
 
 
 def fitting(window: int, images: torch.Tensor) -> int:
