@@ -13,6 +13,8 @@ import torch
 from pydantic import AfterValidator
 
 from charpy.errors import DataError
+from charpy.interfaces.component import Params as BaseParams
+from charpy.interfaces.component import param
 
 WINDOW, SIGMA = 11, 1.5  # Wang et al. 2004, section III.B: a Gaussian window of 11 x 11 with this standard deviation
 STEADY = (0.01**2, 0.03**2)  # C1 and C2 there, for image values in [0, 1]
@@ -25,8 +27,17 @@ def _odd(window: int) -> int:
     return window
 
 
-OddWindow = Annotated[int, AfterValidator(_odd)]
-"""The side of a square window, in pixels."""
+class WindowParams(BaseParams):
+    """The window of what looks through one."""
+
+    window: Annotated[int, AfterValidator(_odd)] = param(
+        WINDOW,
+        ge=3,
+        le=43,
+        description="side of the Gaussian window, odd; its standard deviation is 1.5 / 11 of it",
+        unit="pixels",
+        source="Wang et al. 2004, section III.B",
+    )
 
 
 class Seen(StrEnum):

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
 from charpy.interfaces.metric import Direction, Metric
 from charpy_plugins.metrics.lp import check_pair
-from charpy_plugins.metrics.windows import (
-    WINDOW,
-    OddWindow,
-    common_dtype,
-    fitting,
-    sigma_of,
-    torchmetrics_image,
-)
+from charpy_plugins.metrics.windows import WindowParams, common_dtype, fitting, sigma_of, torchmetrics_image
 
 
 class Ssim(Metric):
@@ -31,17 +23,9 @@ class Ssim(Metric):
     direction = Direction.SIMILARITY
     range = (-1.0, 1.0)
 
-    class Params(BaseParams):
+    class Params(WindowParams):
         """The window, the scale of the values and the two constants."""
 
-        window: OddWindow = param(
-            WINDOW,
-            ge=3,
-            le=43,
-            description="side of the Gaussian window, odd; its standard deviation is 1.5 / 11 of it",
-            unit="pixels",
-            source="Wang et al. 2004, section III.B",
-        )
         data_range: float = param(
             1, gt=0, le=255, description="largest less smallest possible value of an image", unit="image values"
         )

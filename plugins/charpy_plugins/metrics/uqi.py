@@ -5,18 +5,9 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import max_pool2d
 
-from charpy.interfaces.component import Params as BaseParams
-from charpy.interfaces.component import param
 from charpy.interfaces.metric import Direction, Metric
 from charpy_plugins.metrics.lp import check_pair
-from charpy_plugins.metrics.windows import (
-    WINDOW,
-    OddWindow,
-    common_dtype,
-    fitting,
-    sigma_of,
-    torchmetrics_image,
-)
+from charpy_plugins.metrics.windows import WindowParams, common_dtype, fitting, sigma_of, torchmetrics_image
 
 # torchmetrics adds 2.2e-16 to the denominator, more than the denominator itself at the rim of a digit on black. The
 # index does not depend on the scale, so it is taken of images so large that the addition does not count.
@@ -37,17 +28,8 @@ class Uqi(Metric):
     direction = Direction.SIMILARITY
     range = (-1.0, 1.0)
 
-    class Params(BaseParams):
+    class Params(WindowParams):
         """The window."""
-
-        window: OddWindow = param(
-            WINDOW,
-            ge=3,
-            le=43,
-            description="side of the Gaussian window, odd; its standard deviation is 1.5 / 11 of it",
-            unit="pixels",
-            source="Wang et al. 2004, section III.B",
-        )
 
     def __call__(self, images: torch.Tensor, perturbed: torch.Tensor) -> torch.Tensor:
         """`(N,)` similarities, differentiable where no window is of one value; NaN where an image holds one.

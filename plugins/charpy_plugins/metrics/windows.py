@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from charpy.errors import PluginError
-from charpy.structure import WINDOW, OddWindow, fitting, sigma_of
+from charpy.structure import WindowParams, fitting, sigma_of
 
-__all__ = ["WINDOW", "OddWindow", "common_dtype", "fitting", "sigma_of", "torchmetrics_image"]
+__all__ = ["WindowParams", "common_dtype", "fitting", "sigma_of", "torchmetrics_image"]
 
 
 def torchmetrics_image() -> Any:
