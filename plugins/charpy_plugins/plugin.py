@@ -48,6 +48,7 @@ def charpy_metrics() -> Mapping[str, str]:
         "linf": "charpy_plugins.metrics.linf:Linf",
         "magnification": "charpy_plugins.metrics.magnification:Magnification",
         "ms_ssim": "charpy_plugins.metrics.ms_ssim:MsSsim",
+        "perceptual_diff": "charpy_plugins.metrics.perceptual_diff:PerceptualDiff",
         "psnr": "charpy_plugins.metrics.psnr:Psnr",
         "ssim": "charpy_plugins.metrics.ssim:Ssim",
         "uqi": "charpy_plugins.metrics.uqi:Uqi",
