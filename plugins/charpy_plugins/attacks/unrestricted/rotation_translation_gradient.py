@@ -64,6 +64,7 @@ class RotationTranslationGradient(Attack):
             (turn,) = torch.autograd.grad(moved, unit, slope)
             state["unit"] = (unit.detach() - 2 * params.step * turn.sign()).clamp(-1, 1)
             state["step"] = state["step"] + 1
-            return state["step"] >= params.steps
+            finished: torch.Tensor = state["step"] >= params.steps
+            return finished
 
         each_sample(task, begin, advance, runs=params.restarts)
