@@ -81,7 +81,8 @@ class Attack(Component, ABC):
     def prepare(self, norm: Norm, goal: Goal, samples: Iterable[Samples]) -> None:
         """Refuse a run that the attack could do nothing in, before anything is written.
 
-        `samples` are all those of the run, each piece read when it is asked for.
+        Called once on every attack of a run, in each process that makes one, so that it may also keep what it needs of
+        the samples. `samples` are all those of the run, each piece read when it is asked for.
         """
 
     @abstractmethod

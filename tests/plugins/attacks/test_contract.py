@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from charpy.interfaces.attack import Attack, Family
+from charpy.interfaces.dataset import Samples
 from charpy.losses import margin
 from charpy.plugins import registry
 from charpy.testing.linear import LinearClassifier
@@ -68,7 +69,10 @@ COUNT = 6
 
 
 def made(kind: str) -> Attack:
+    """As it is in a run: one that takes anything from the run's samples has it."""
     attack: Attack = registry().create("attacks", kind, PARAMS.get(kind, {}))
+    _, images, labels = problem(Norm.L2)
+    attack.prepare(Norm.L2, Goal.UNTARGETED, [Samples(images, labels, tuple(map(str, range(COUNT))))])
     return attack
 
 
