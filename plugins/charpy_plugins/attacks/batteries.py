@@ -25,11 +25,15 @@ AUTO = (
 """AutoAttack's order with fewer steps, over what is left: benchmarks/results/strength_linf.md holds it against the
 original at full length."""
 
+MOVED = (Step("rotation_translation", {}, 1000),)
+RECOLOURED = (Step("color_shift", {}, 500),)
+
 GRADIENTS: Steps = {
     Norm.L0: (Step("sigma_zero", {}), Step("pgd0", {}), Step("fmn", {}), Step("sparse_rs", {})),
     Norm.LINF: (*AUTO, Step("square", {}, 1000)),
     Norm.L2: (*AUTO, Step("square", {}, 1000)),
     Norm.L1: AUTO,
+    Norm.UNRESTRICTED: (*MOVED, *RECOLOURED, Step("stadv", {})),
 }
 SCORES: Steps = {
     Norm.L0: (Step("sparse_rs", {}), Step("few_pixel", {"optimiser": "de", "fitness": "margin", **SMALL_DE})),
@@ -38,11 +42,13 @@ SCORES: Steps = {
         Step("threshold", {"optimiser": "cma-es", "fitness": "margin", "population": 16}),
     ),
     Norm.L2: (Step("square", {}),),
+    Norm.UNRESTRICTED: (*MOVED, *RECOLOURED),
 }
 LABELS: Steps = {
     Norm.L0: (Step("sparse_eda", {}), Step("pointwise", {}, 1000)),
     Norm.LINF: (Step("rays", {}), Step("hopskipjump", {})),
     Norm.L2: (Step("hopskipjump", {}),),
+    Norm.UNRESTRICTED: MOVED,
 }
 FAST: Mapping[Access, Steps] = {
     Access.GRADIENTS: {
@@ -50,6 +56,7 @@ FAST: Mapping[Access, Steps] = {
         Norm.LINF: (Step("apgd_ce", {"steps": 25}), Step("apgd_t", {"steps": 25, "targets": 3})),
         Norm.L2: (Step("apgd_ce", {"steps": 25}), Step("apgd_t", {"steps": 25, "targets": 3})),
         Norm.L1: (Step("apgd_ce", {"steps": 25}), Step("apgd_t", {"steps": 25, "targets": 3})),
+        Norm.UNRESTRICTED: (Step("rotation_translation", {"search": "worst_of"}), *RECOLOURED),
     },
     Access.SCORES: {norm: (Step(steps[0].kind, steps[0].params, 500),) for norm, steps in SCORES.items()},
     Access.LABELS: {norm: (Step(steps[0].kind, steps[0].params, 1000),) for norm, steps in LABELS.items()},
