@@ -16,11 +16,13 @@ from charpy.analysis.summary import RunSummary
 from charpy.errors import ModelError, UnsafeFileError
 from charpy.evaluator import evaluate
 from charpy.interfaces.model import Output
+from charpy.pixels import as_images, unpack
 from charpy.plugins import registry
+from charpy.records import WitnessRow
 from charpy.runfile import RunFile
 from charpy.specs import ModelSpec, RunSpec, parse
 from charpy.subjects import subject_of
-from charpy.threat import Access
+from charpy.threat import Access, Grid
 from charpy_models.imagenet import InceptionV3, ResNetV2
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.25, 0.125)
@@ -135,9 +137,19 @@ def test_without_timm_the_kind_is_listed_and_says_what_to_install(kind, monkeypa
     assert caught.value.hint == "pip install 'charpy[imagenet]'"
 
 
-def test_smooth_attacks_on_a_folder_of_large_pictures(asked, tmp_path, monkeypatch):
+class Textured(Network):
+    """Sees noise beside the average: a gradient that is rough from pixel to pixel, for smooth attacks to even out."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        noise = torch.randn(1, 1, *images.shape[2:], generator=torch.Generator().manual_seed(1))
+        return self.fc((images * (1 + 2 * noise)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("grid", ["none", "8bit"])
+def test_smooth_attacks_on_a_folder_of_large_pictures(asked, tmp_path, monkeypatch, grid):
     """299 x 299 pictures, from the spec to the report: the way that ImageNet takes."""
     monkeypatch.setattr("charpy.engine._MEASURE_SECONDS", 0.02)
+    monkeypatch.setattr(sys.modules["timm"], "create_model", lambda name, **options: Textured())
     random = np.random.default_rng(0)
     for name, level in (("dark", 90), ("light", 150)):
         (tmp_path / "data" / name).mkdir(parents=True)
@@ -151,7 +163,7 @@ def test_smooth_attacks_on_a_folder_of_large_pictures(asked, tmp_path, monkeypat
     descent = {"steps": 6, "searches": 1, "learning_rate": 0.1, "constant": 1e5}
     smooth = {"alpha": 0.997, "solver": "cg", "iterations": 10}
     spec = {
-        "name": "large", "contest": True, "grid": "none",
+        "name": "large", "contest": True, "grid": grid,
         "data": {"kind": "folder", "params": {"path": str(tmp_path / "data")}},
         "models": [{"kind": "inception_v3", "params": {"weights": weights, "image_size": 299}}],
         "threats": [{
@@ -165,5 +177,17 @@ def test_smooth_attacks_on_a_folder_of_large_pictures(asked, tmp_path, monkeypat
     evaluate(parse(RunSpec, spec), tmp_path / "run.charpy")
     with RunFile.open(tmp_path / "run.charpy") as run:
         report = RunSummary.of(run).assessments[0]
+        rough = {(row.attack, row.sample): roughness(run, row, Grid(grid)) for row in run.witnesses(0)}
     assert report.status == "valid"
     assert [part.success.count for part in report.characteristics] == [2, 2, 2, 2]
+    for sample in range(2):
+        assert rough["spgd2", sample] < 0.8 * rough["pgd2", sample]
+        assert rough["scw", sample] < rough["cw", sample]
+
+
+def roughness(run: RunFile, witness: WitnessRow, grid: Grid) -> float:
+    """Mean difference of neighbours in a perturbation, over the mean size of its values."""
+    images = (unpack(data, (3, 299, 299), grid) for data in (run.original(witness.sample), witness.image))
+    original, perturbed = (as_images(image) for image in images)
+    delta = perturbed - original
+    return float(delta.diff(dim=2).abs().mean() / delta.abs().mean())
