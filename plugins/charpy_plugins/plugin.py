@@ -46,6 +46,7 @@ def charpy_metrics() -> Mapping[str, str]:
         "l1": "charpy_plugins.metrics.l1:L1",
         "l2": "charpy_plugins.metrics.l2:L2",
         "linf": "charpy_plugins.metrics.linf:Linf",
+        "lpips": "charpy_plugins.metrics.lpips:Lpips",
         "magnification": "charpy_plugins.metrics.magnification:Magnification",
         "ms_ssim": "charpy_plugins.metrics.ms_ssim:MsSsim",
         "perceptual_diff": "charpy_plugins.metrics.perceptual_diff:PerceptualDiff",
