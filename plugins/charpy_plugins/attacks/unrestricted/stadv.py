@@ -31,9 +31,9 @@ class Stadv(Attack):
     The margin is the true class's score less the best other one; toward a target, the best other one less the target's.
     The nearest image that succeeds is kept, in the threat's norm.
 
-    Differs from the paper: no flow is longer than `reach`; untargeted goals; where a search ends without success, it
-    goes on with a tenth of tau, up to `searches` in all: how large the scores are is the model's own. Projected L-BFGS
-    with a trial step for each sample alone.
+    Differs from the paper: no flow is longer than `reach`; untargeted goals; where a search ends without success,
+    another begins with a tenth of tau, up to `searches` in all: how large the scores are is the model's own. Projected
+    L-BFGS with a trial step for each sample alone.
     """
 
     norms = frozenset(Norm)
@@ -76,14 +76,13 @@ class _Search:
 
     def begin(self, sample: torch.Tensor, _: torch.Tensor) -> State:
         """No flow."""
-        still = torch.full((len(sample), 2, *self.task.images.shape[2:]), 0.5, device=sample.device)
         return {
             "iteration": torch.zeros_like(sample),
             "searches": torch.zeros_like(sample),
             "tau": torch.full(sample.shape, self.params.tau, device=sample.device),
             "unit": torch.ones(sample.shape, device=sample.device),
             "succeeded": torch.zeros(sample.shape, dtype=torch.bool, device=sample.device),
-            **minimiser(still, self.params.memory),
+            **minimiser(self._still(len(sample), sample.device), self.params.memory),
         }
 
     def advance(self, state: State) -> torch.Tensor:
@@ -120,11 +119,14 @@ class _Search:
         (slope,) = torch.autograd.grad(moved, flow, gradient)
         return loss, slope, task.margins(scores, sample) < 0
 
+    def _still(self, count: int, device: torch.device) -> torch.Tensor:
+        return torch.full((count, 2, *self.task.images.shape[2:]), 0.5, device=device)
+
     def _again(self, rows: torch.Tensor, state: State) -> None:
-        """Go on from where the search has ended, with a tenth of the weight."""
+        """Begin anew from no flow, with a tenth of the weight."""
         if not len(rows):
             return
-        for key, fresh in minimiser(state["x"][rows], self.params.memory).items():
+        for key, fresh in minimiser(self._still(len(rows), rows.device), self.params.memory).items():
             state[key] = state[key].index_copy(0, rows, fresh)
         state["tau"] = state["tau"].index_copy(0, rows, state["tau"][rows] / 10)
         state["iteration"] = state["iteration"].index_fill(0, rows, 0)
