@@ -19,7 +19,7 @@ class SplitCard(Spec):
 
 
 class Accuracy(Spec):
-    """Clean accuracy, measured on the whole test split with the weights as they are stored.
+    """Clean accuracy (or a recall), measured on the whole test split with the weights as they are stored.
 
     It is that of the network alone, also where it was trained on changed images. Only where a defence of the recipe
     changes the shape of an image, so that the network alone takes no image of the data, is it measured behind the
@@ -55,6 +55,15 @@ class RobustAccuracy(Spec):
     value: float = Field(ge=0, le=1, description="correct / samples")
 
 
+class EmbeddingCard(Spec):
+    """How the embedding ranks the images of the test split, by L2 distance, each of them an anchor once."""
+
+    size: int = Field(ge=1, description="numbers of an embedding")
+    nearest: Accuracy = Field(description="recall at 1: anchors whose nearest other image is of their class")
+    triplets: int = Field(ge=0, description="anchor, positive of its class, negative of another: all that there are")
+    ordered: int = Field(ge=0, description="of these, with the positive nearer than the negative")
+
+
 class DefenseCard(ComponentSpec):
     """One way to train, with every parameter as it was."""
 
@@ -77,6 +86,7 @@ class Card(Spec):
     )
     validation: ValidationCard | None = Field(default=None, description="if the best epoch's weights were kept")
     robust_accuracy: RobustAccuracy | None = Field(default=None, description="of networks trained for an Linf radius")
+    embedding: EmbeddingCard | None = Field(default=None, description="of networks trained for their embedding")
     train: SplitCard
     test: SplitCard
     recipe: Recipe

@@ -9,6 +9,8 @@ from charpy.hookspecs import Components, hookimpl
 
 ZOO: Components = {
     "digits-cnn": "charpy_models.zoo:DigitsCNN",
+    "digits-embedding": "charpy_models.zoo:DigitsEmbedding",
+    "mnist-embedding": "charpy_models.zoo:MnistEmbedding",
     "mnist-lenet": "charpy_models.zoo:MnistLeNet",
     "mnist-allconv": "charpy_models.zoo:MnistAllConv",
     "mnist-nin": "charpy_models.zoo:MnistNIN",

@@ -183,6 +183,25 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             augmentation=Augmentation(flip=True, shift=4),
             defenses=(_adversarial(8 / 255, "fast", steps=1, step_size=10 / 255, ramp=0.25),),
         ),
+        "digits-embedding": Recipe(
+            architecture=f"{ARCHITECTURES}.triplet:TripletNet",
+            architecture_params={"trunk": "digits_cnn:DigitsCNN", "size": 32},
+            data="digits",
+            epochs=60,
+            batch_size=128,
+            learning_rate=5e-3,
+            weight_decay=0.05,
+            augmentation=Augmentation(shift=1),
+        ),
+        "mnist-embedding": Recipe(
+            architecture=f"{ARCHITECTURES}.triplet:TripletNet",
+            architecture_params={"trunk": "lenet:LeNet", "trunk_params": {"widths": [16, 32]}, "size": 64},
+            data="mnist",
+            epochs=10,
+            batch_size=128,
+            learning_rate=3e-3,
+            augmentation=Augmentation(shift=2),
+        ),
         "mnist-allconv": _mnist("all_conv:AllConv", epochs=5, learning_rate=5e-3, widths=[16, 32], dropout=[0.0, 0.0]),
         "mnist-nin": _mnist(
             "nin:NIN", epochs=6, learning_rate=5e-3, widths=[[24, 20, 16], [32, 32, 32], [32, 32]], dropout=0.0

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,15 +24,17 @@ from torch import nn
 
 from charpy.errors import CharpyError, SpecError
 from charpy.interfaces.dataset import Dataset
+from charpy.interfaces.defense import TrainingDefense
 from charpy.lock import only_writer
 from charpy.plugins import registry
 from charpy.threads import threads as thread_count
 from charpy_models.accuracy import count_correct, count_robust
-from charpy_models.card import Accuracy, Card, DefenseCard, RobustAccuracy, ValidationCard
+from charpy_models.card import Accuracy, Card, DefenseCard, EmbeddingCard, RobustAccuracy, ValidationCard
 from charpy_models.checkpoint import Checkpoint, make_folder, write_whole
 from charpy_models.data import Split, check_test, hold_out, open_reference, open_split, read_reference, read_split
 from charpy_models.defenses import defenses_of, measured, robust_at, shape_behind
 from charpy_models.progress import progress
+from charpy_models.ranking import Embed, embeddings_of, rank
 from charpy_models.recipes import Precision, Recipe, recipe_for
 from charpy_models.spec import TrainSpec
 from charpy_models.training import Images, Trained, fit
@@ -91,6 +94,9 @@ def describe(card: Card) -> str:
     if (robust := card.robust_accuracy) is not None:
         attack = f"PGD-{robust.steps}, Linf {robust.radius:.4g}"
         lines.append(f"{robust.value:.2%} of the first {robust.samples} under {attack}")
+    if (embedding := card.embedding) is not None:
+        order = f", {embedding.ordered / embedding.triplets:.2%} of the triplets in order" if embedding.triplets else ""
+        lines.append(f"{embedding.nearest.value:.2%} recall at 1 in an embedding of {embedding.size}{order}")
     if (validation := card.validation) is not None:
         lines.append(f"weights of epoch {validation.epoch}, best of {validation.samples} held-out images")
     return "\n".join(f"{card.kind}: {line}" for line in lines)
@@ -227,6 +233,7 @@ def _card(
         accuracy=Accuracy(correct=correct, samples=test.card.samples, value=correct / test.card.samples),
         validation=validation,
         robust_accuracy=_robust_accuracy(spec.recipe, module, test, spec.seed),
+        embedding=_embedding(module, defenses, test),
         train=whole.card,
         test=test.card,
         recipe=spec.recipe,
@@ -255,6 +262,17 @@ def _robust_accuracy(recipe: Recipe, module: nn.Module, test: Split, seed: int) 
         module, test.images[:samples], test.labels[:samples], radius=radius, steps=PGD_STEPS, seed=seed
     )
     return RobustAccuracy(radius=radius, steps=PGD_STEPS, correct=correct, samples=samples, value=correct / samples)
+
+
+def _embedding(module: nn.Module, defenses: Sequence[TrainingDefense], test: Split) -> EmbeddingCard | None:
+    """None for a network that has none, or that takes no image of the data as it is."""
+    embed: Embed | None = getattr(module, "embed", None)
+    if embed is None or shape_behind(defenses, test.shape) != test.shape:
+        return None
+    embeddings = embeddings_of(embed, test.images, next(module.parameters()).device)
+    found = rank(embeddings, test.labels)
+    nearest = Accuracy(correct=found.nearest, samples=found.anchors, value=found.nearest / found.anchors)
+    return EmbeddingCard(size=embeddings.shape[1], nearest=nearest, triplets=found.triplets, ordered=found.ordered)
 
 
 def _precision_on(device: torch.device) -> Precision:

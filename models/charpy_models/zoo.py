@@ -75,6 +75,14 @@ class DigitsCNN(ZooModel):
     num_classes = 10
 
 
+class DigitsEmbedding(ZooModel):
+    """A triplet network for the 8x8 digits of scikit-learn: 39,712 parameters."""
+
+    kind = "digits-embedding"
+    input_shape = (1, 8, 8)
+    num_classes = 10
+
+
 class MnistModel(ZooModel):
     """A network for the 28x28 digits of MNIST."""
 
@@ -93,6 +101,12 @@ class MnistLeNet(MnistModel):
     """LeNet-5 for MNIST: 61,706 parameters."""
 
     kind = "mnist-lenet"
+
+
+class MnistEmbedding(MnistModel):
+    """A triplet network for MNIST, a wider LeNet-5 with an embedding of 64: 124,972 parameters."""
+
+    kind = "mnist-embedding"
 
 
 class MnistAllConv(MnistModel):
