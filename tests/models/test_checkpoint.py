@@ -49,6 +49,10 @@ KINDS = {
         "architecture": f"{NETWORKS}.resnet:ResNet",
         "architecture_params": {**GREY, "blocks": 1, "widths": [3, 4]},
     },
+    "triplets": {
+        "architecture": f"{NETWORKS}.triplet:TripletNet",
+        "architecture_params": {"trunk": "digits_cnn:DigitsCNN", "num_classes": 2, "size": 4},
+    },
     "dropout": {
         "architecture": f"{NETWORKS}.wide_resnet:WideResNet",
         "architecture_params": {**GREY, "depth": 10, "widen": 1, "base": 2, "dropout": 0.3},
