@@ -14,6 +14,7 @@ from charpy.errors import DataError, ModelError, unknown_name
 from charpy.interfaces.attack import Attack
 from charpy.interfaces.dataset import Dataset
 from charpy.interfaces.defense import Defense, Detector, TrainingDefense
+from charpy.interfaces.metric import Metric
 from charpy.interfaces.model import Model
 from charpy.own_levels import digest_of
 from charpy.planned import DEFAULT_CERTIFIERS
@@ -210,6 +211,9 @@ def identity_of(
     identity |= {f"spec.{place}": digest_of(levels) for place, levels in tables.items()}
     for attack, fingerprint in taken.items():
         identity |= {f"attack.{attack}.{key}": value for key, value in fingerprint.items()}
+    for item in spec.metrics:
+        metric: Metric = registry.create("metrics", item.kind, item.params)
+        identity |= {f"metric.{item.kind}.{key}": value for key, value in metric.fingerprint().items()}
     for title, fingerprint in fingerprints.items():
         identity |= {f"model.{title}.{key}": value for key, value in fingerprint.items()}
     identity |= {f"plugin.{component}": version for component, version in components_of(spec, registry).items()}

@@ -39,6 +39,7 @@ def charpy_metrics() -> Mapping[str, str]:
     return {
         "ciede2000": "charpy_plugins.metrics.ciede2000:Ciede2000",
         "edges": "charpy_plugins.metrics.edges:Edges",
+        "embedding": "charpy_plugins.metrics.embedding:Embedding",
         "fourier": "charpy_plugins.metrics.fourier:Fourier",
         "gradients": "charpy_plugins.metrics.gradients:Gradients",
         "l0_features": "charpy_plugins.metrics.l0_features:L0Features",

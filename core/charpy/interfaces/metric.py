@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,10 @@ class Metric(Component, ABC):
     unit: str
     direction: Direction = Direction.DISTANCE
     range: tuple[float, float] = (0.0, float("inf"))
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """What the metric takes from elsewhere (a network), as name -> digest or value: part of a run's identity."""
+        return {}
 
     @abstractmethod
     def __call__(self, images: torch.Tensor, perturbed: torch.Tensor) -> torch.Tensor:
