@@ -57,6 +57,12 @@ def charpy_datasets() -> Components:
 
 
 @hookspec
+def charpy_generators() -> Components:
+    """Generators of images of a class, by kind."""
+    raise NotImplementedError
+
+
+@hookspec
 def charpy_executors() -> Components:
     """Executors, by kind."""
     raise NotImplementedError

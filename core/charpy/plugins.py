@@ -20,7 +20,18 @@ from charpy.errors import DuplicateNameError, PluginError, unknown_name
 GROUP = "charpy"
 """The entry-point group; the built-in plugins are found through it like everyone else's."""
 
-HOOKS = ("models", "attacks", "metrics", "defenses", "certifiers", "datasets", "executors", "reports", "commands")
+HOOKS = (
+    "models",
+    "attacks",
+    "metrics",
+    "defenses",
+    "certifiers",
+    "datasets",
+    "generators",
+    "executors",
+    "reports",
+    "commands",
+)
 
 
 @dataclass(frozen=True)

@@ -147,6 +147,13 @@ def _resolve(spec: ModelSpec, registry: Registry) -> tuple[str, dict[str, Any]]:
         accepted = component.accepts(reference)
         if accepted is not None:
             return entry.kind, {**accepted, **spec.params}
+    if any(entry.kind == reference for entry in registry.entries("generators")):
+        raise ModelError(
+            f"{reference!r} is a generator of images, not a classifier",
+            where="models",
+            expected="a model that gives scores or labels",
+            hint=f"give it to an attack that searches it: `acgan` with `generator: {reference}`",
+        )
     raise unknown_name(
         "model",
         reference,

@@ -64,6 +64,19 @@ class EmbeddingCard(Spec):
     ordered: int = Field(ge=0, description="of these, with the positive nearer than the negative")
 
 
+class GeneratedCard(Spec):
+    """Images of a finished generator, as many of each class, rounded to the 8-bit grid."""
+
+    samples: int = Field(ge=1)
+    auxiliary: int = Field(ge=0, description="its own auxiliary classifier names the class that was asked for")
+    judge: str | None = Field(default=None, description="a classifier that had no part in the training")
+    judged: int | None = Field(default=None, ge=0, description="that one names the class that was asked for")
+    spread: float = Field(
+        ge=0, description="mean L2 distance of two images of a class: of all pairs of the first 200, over the classes"
+    )
+    spread_of_test: float = Field(ge=0, description="the same of the test split")
+
+
 class DefenseCard(ComponentSpec):
     """One way to train, with every parameter as it was."""
 
@@ -87,6 +100,9 @@ class Card(Spec):
     validation: ValidationCard | None = Field(default=None, description="if the best epoch's weights were kept")
     robust_accuracy: RobustAccuracy | None = Field(default=None, description="of networks trained for an Linf radius")
     embedding: EmbeddingCard | None = Field(default=None, description="of networks trained for their embedding")
+    generated: GeneratedCard | None = Field(
+        default=None, description="of a generator, whose accuracy is that of its auxiliary classifier"
+    )
     train: SplitCard
     test: SplitCard
     recipe: Recipe

@@ -42,6 +42,9 @@ ZOO: Components = {
 }
 """Every kind that there is a class for; one is listed when its weights and their card lie in the folder."""
 
+GENERATORS: Components = {"mnist-acgan": "charpy_models.generators:MnistACGAN"}
+"""The same of networks that generate images."""
+
 
 def weights_folder() -> Traversable:
     """Where the weight files and their cards lie inside the installed package."""
@@ -51,10 +54,8 @@ def weights_folder() -> Traversable:
 @hookimpl
 def charpy_models() -> Components:
     """The ready-made classifiers, and those that users train."""
-    folder = weights_folder()
-    listed = {kind: target for kind, target in ZOO.items() if (folder / f"{kind}.json").is_file()}
     return {
-        **listed,
+        **_with_weights(ZOO),
         "inception_v3": "charpy_models.imagenet:InceptionV3",
         "resnetv2_50": "charpy_models.imagenet:ResNetV2",
         "trained": "charpy_models.trained:TrainedModel",
@@ -62,6 +63,17 @@ def charpy_models() -> Components:
 
 
 @hookimpl
+def charpy_generators() -> Components:
+    """The ready-made generators, and those that users train."""
+    return {**_with_weights(GENERATORS), "trained": "charpy_models.generators:TrainedGenerator"}
+
+
+@hookimpl
 def charpy_commands() -> Components:
     """Training."""
     return {"train": "charpy_models.command:train"}
+
+
+def _with_weights(kinds: Components) -> Components:
+    folder = weights_folder()
+    return {kind: target for kind, target in kinds.items() if (folder / f"{kind}.json").is_file()}

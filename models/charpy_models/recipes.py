@@ -8,10 +8,11 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from charpy.errors import CharpyError, SpecError, unknown_name
 from charpy.specs import ComponentSpec, Spec
+from charpy_models.gan import Gan
 from charpy_plugins.wrappers.references import load_reference
 
 if TYPE_CHECKING:
@@ -57,6 +58,15 @@ class Recipe(Spec):
         " changed images are trained on, of a defence by vote what a vote sees. The network is built for the shape"
         " that they leave",
     )
+    gan: Gan | None = Field(
+        default=None, description="for a network that generates images: how generator and critic are trained"
+    )
+
+    @model_validator(mode="after")
+    def _no_defended_generator(self) -> Recipe:
+        if self.gan is not None and self.defenses:
+            raise ValueError("`defenses` are for classifiers: a generator (`gan`) cannot be trained with them")
+        return self
 
     def build(self) -> nn.Module:
         """The network with fresh weights, drawn from torch's global generator.
@@ -262,6 +272,18 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             epochs=12,
             learning_rate=5e-3,
             defenses=(ComponentSpec(kind="distillation", params={"temperature": 20}),),
+        ),
+        "mnist-acgan": Recipe(
+            architecture=f"{ARCHITECTURES}.acgan:ACGAN",
+            architecture_params={"widths": [16, 32]},
+            data="mnist",
+            epochs=8,
+            batch_size=64,
+            learning_rate=1e-3,
+            schedule="cosine",
+            warm_up=0.01,
+            weight_decay=0.0,
+            gan=Gan(critic_rate=1e-3, class_weight=0.2, judge="mnist-resnet"),
         ),
         "cifar10-lenet": _cifar10(
             "lenet:LeNet", epochs=20, learning_rate=3e-3, image_size=32, padding=0, widths=[32, 64]

@@ -41,7 +41,7 @@ class TrainSpec(Spec):
         ge=0,
         lt=1,
         description="share of the training images that is held out; the weights of the epoch that does best on them are"
-        " kept. 0: all images are trained on, and the last epoch's weights are kept",
+        " kept. 0: all images are trained on, and the last epoch's weights are kept; a generator's always are the last",
     )
     threads: int | None = Field(
         default=None, ge=1, description="of torch, which chooses if not given; another number gives other weights"

@@ -33,6 +33,8 @@ from charpy_models.card import Accuracy, Card, DefenseCard, EmbeddingCard, Robus
 from charpy_models.checkpoint import Checkpoint, make_folder, write_whole
 from charpy_models.data import Split, check_test, hold_out, open_reference, open_split, read_reference, read_split
 from charpy_models.defenses import defenses_of, measured, robust_at, shape_behind
+from charpy_models.gan_training import as_gan
+from charpy_models.generated import measure_generated
 from charpy_models.progress import progress
 from charpy_models.ranking import Embed, embeddings_of, rank
 from charpy_models.recipes import Precision, Recipe, recipe_for
@@ -88,7 +90,8 @@ def train(spec: TrainSpec, command: str) -> Card:
 
 def describe(card: Card) -> str:
     """What was measured, a line each."""
-    lines = [f"{card.accuracy.value:.2%} of {card.accuracy.samples} test images, {card.parameters} parameters"]
+    alone = "" if card.generated is None else " by the auxiliary classifier"
+    lines = [f"{card.accuracy.value:.2%} of {card.accuracy.samples} test images{alone}, {card.parameters} parameters"]
     if card.defenses:
         lines.append(f"trained with {', '.join(defense.kind for defense in card.defenses)}")
     if (robust := card.robust_accuracy) is not None:
@@ -97,6 +100,14 @@ def describe(card: Card) -> str:
     if (embedding := card.embedding) is not None:
         order = f", {embedding.ordered / embedding.triplets:.2%} of the triplets in order" if embedding.triplets else ""
         lines.append(f"{embedding.nearest.value:.2%} recall at 1 in an embedding of {embedding.size}{order}")
+    if (made := card.generated) is not None:
+        lines.append(
+            f"mean distance of two images of a class {made.spread:.2f}, in the test split {made.spread_of_test:.2f}"
+        )
+        if made.judged is not None:
+            lines.append(
+                f"{made.judge} names the class of {made.judged / made.samples:.2%} of {made.samples} generated images"
+            )
     if (validation := card.validation) is not None:
         lines.append(f"weights of epoch {validation.epoch}, best of {validation.samples} held-out images")
     return "\n".join(f"{card.kind}: {line}" for line in lines)
@@ -174,6 +185,8 @@ def _check(recipe: Recipe, data: Split) -> None:
         )
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         network = recipe.build().eval()
+        if recipe.gan is not None:
+            as_gan(network, recipe)
         try:
             shape = tuple(network(torch.zeros(2, *shown)).shape)
         except Exception as cause:
@@ -234,6 +247,7 @@ def _card(
         validation=validation,
         robust_accuracy=_robust_accuracy(spec.recipe, module, test, spec.seed),
         embedding=_embedding(module, defenses, test),
+        generated=None if spec.recipe.gan is None else measure_generated(module, spec.recipe, test, spec.seed),
         train=whole.card,
         test=test.card,
         recipe=spec.recipe,

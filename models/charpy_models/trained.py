@@ -49,45 +49,64 @@ class TrainedModel(TorchModel):
             ModelError: no card, another file's card, or an architecture of somebody else's.
         """
         Model.__init__(self, params)
-        weights = Path(params.weights)
-        self.card = _card_of(weights)
-        recipe = self.card.recipe
-        if not _ours(recipe.architecture):
+        self.card, module = open_trained(Path(params.weights))
+        if self.card.recipe.gan is not None:
             raise ModelError(
-                "the card names an architecture that is not charpy's",
-                where=str(_beside(weights)),
-                found=recipe.architecture,
-                expected=f"one of {ARCHITECTURES}",
-                hint=f"if you trust it: {weights}@package.module:callable",
+                "this is a generator of images, not a classifier",
+                where=params.weights,
+                found=f"{self.card.kind}, trained by a recipe with `gan`",
+                hint=f"give it to an attack that searches it: `acgan` with `generator: {params.weights}`",
             )
-        loaded = load_weights(weights)
-        if loaded.sha256 != self.card.sha256:
-            raise ModelError(
-                "the card is of another weight file",
-                where=str(_beside(weights)),
-                found=f"SHA-256 {loaded.sha256}",
-                expected=f"SHA-256 {self.card.sha256}",
-                hint="train it again",
-            )
-        with torch.random.fork_rng(devices=[]):
-            module = recipe.build()
-        load_into(module, loaded.state, str(weights), recipe.architecture)
         self._adopt(
             module,
             output=Output.LOGITS,
             input_shape=self.card.input_shape,
             num_classes=self.card.num_classes,
             device=pick_device(params.device),
-            fingerprint={"weights": loaded.sha256, "architecture": recipe.architecture},
+            fingerprint={"weights": self.card.sha256, "architecture": self.card.recipe.architecture},
         )
 
     @classmethod
     def accepts(cls, reference: str) -> Mapping[str, Any] | None:
         """Parameters for `FILE.safetensors` with a card beside it."""
-        weights = Path(reference)
-        if weights.suffix != ".safetensors" or not _beside(weights).is_file():
-            return None
-        return {"weights": reference}
+        return {"weights": reference} if card_beside(reference) else None
+
+
+def card_beside(reference: str) -> bool:
+    """Whether `reference` is a `FILE.safetensors` with a card beside it."""
+    weights = Path(reference)
+    return weights.suffix == ".safetensors" and _beside(weights).is_file()
+
+
+def open_trained(weights: Path) -> tuple[Card, torch.nn.Module]:
+    """The card beside `weights`, and the network that it says with these weights.
+
+    Raises:
+        ModelError: no card, another file's card, or an architecture of somebody else's.
+    """
+    card = _card_of(weights)
+    recipe = card.recipe
+    if not _ours(recipe.architecture):
+        raise ModelError(
+            "the card names an architecture that is not charpy's",
+            where=str(_beside(weights)),
+            found=recipe.architecture,
+            expected=f"one of {ARCHITECTURES}",
+            hint=f"if you trust it: {weights}@package.module:callable",
+        )
+    loaded = load_weights(weights)
+    if loaded.sha256 != card.sha256:
+        raise ModelError(
+            "the card is of another weight file",
+            where=str(_beside(weights)),
+            found=f"SHA-256 {loaded.sha256}",
+            expected=f"SHA-256 {card.sha256}",
+            hint="train it again",
+        )
+    with torch.random.fork_rng(devices=[]):
+        module = recipe.build()
+    load_into(module, loaded.state, str(weights), recipe.architecture)
+    return card, module
 
 
 def _ours(architecture: str) -> bool:

@@ -84,6 +84,12 @@ def charpy_datasets() -> Mapping[str, str]:
 
 
 @hookimpl
+def charpy_generators() -> Mapping[str, str]:
+    """Wrappers around generators that somebody else made."""
+    return {"torch": "charpy_plugins.generators.torch_module:TorchGenerator"}
+
+
+@hookimpl
 def charpy_executors() -> Mapping[str, str]:
     """Where units of work are computed."""
     return {"inline": "charpy_plugins.executors.inline:Inline"}

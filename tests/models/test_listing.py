@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from charpy_models.listing import markdown
-from charpy_models.plugin import ZOO, charpy_models
+from charpy_models.plugin import GENERATORS, ZOO, charpy_generators, charpy_models
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 
@@ -16,7 +16,9 @@ def test_the_page_is_what_the_cards_say():
 
 def test_every_network_with_weights_has_one_line():
     lines = [line for line in markdown() if line.startswith("| `")]
-    assert sorted(line.split("`")[1] for line in lines) == sorted(set(ZOO) & set(charpy_models()))
+    assert sorted(line.split("`")[1] for line in lines) == sorted(
+        set(ZOO) & set(charpy_models()) | set(GENERATORS) & set(charpy_generators())
+    )
 
 
 def test_a_line_gives_the_cards_figures():

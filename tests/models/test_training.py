@@ -94,6 +94,15 @@ def test_every_parameter_has_an_effect(dark_and_bright, change):
     assert not equal(fit(TINY, *dark_and_bright, seed=3), fit(TINY.model_copy(update=change), *dark_and_bright, seed=3))
 
 
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "constant"])
+def test_the_learning_rate_is_the_recipes_under_every_schedule(dark_and_bright, schedule):
+    slow, fast = (
+        fit(TINY.model_copy(update={"schedule": schedule, "learning_rate": rate}), *dark_and_bright, seed=3)
+        for rate in (0.01, 0.02)
+    )
+    assert not equal(slow, fast)
+
+
 def test_the_callers_generator_and_images_are_left_alone(dark_and_bright):
     images, labels = dark_and_bright
     before, state = images.clone(), torch.get_rng_state()

@@ -32,6 +32,7 @@ def loaded(target: str) -> type[ZooModel]:
 
 
 CLASSES = {kind: loaded(target) for kind, target in plugin.ZOO.items()}
+GENERATORS = {kind: loaded(target) for kind, target in plugin.GENERATORS.items()}
 ZOO = [CLASSES[kind] for kind in plugin.charpy_models() if kind in CLASSES]
 """Those with weights."""
 ROBUST = (MnistRobust, Cifar10ResNet8Robust)
@@ -83,20 +84,24 @@ def test_listing_loads_no_torch():
 
 
 def test_every_recipe_has_a_class():
-    assert set(CLASSES) == set(RECIPES) == set(LEAST)
-    assert all(zoo.kind == kind for kind, zoo in CLASSES.items())
+    assert set(CLASSES) == set(LEAST)
+    assert set(RECIPES) == set(CLASSES) | set(GENERATORS)
+    assert all(zoo.kind == kind for kind, zoo in {**CLASSES, **GENERATORS}.items())
+    assert all((RECIPES[kind].gan is None) == (kind in CLASSES) for kind in RECIPES)
 
 
 def test_what_has_weights_is_listed_and_nothing_else(copied, monkeypatch):
     files = {Path(file.name) for file in weights_folder().iterdir()}
     kinds = {file.stem for file in files if file.suffix == ".safetensors"}
-    assert {zoo.kind for zoo in ZOO} == kinds == {file.stem for file in files if file.suffix == ".json"}
+    made = {kind for kind in plugin.charpy_generators() if kind in GENERATORS}
+    assert {zoo.kind for zoo in ZOO} | made == kinds == {file.stem for file in files if file.suffix == ".json"}
     assert kinds >= {"digits-cnn", "mnist-lenet", "cifar10-cnn", "mnist-robust", "cifar10-resnet8-robust"}
 
     monkeypatch.setattr("charpy_models.plugin.weights_folder", lambda: copied)
     listed = plugin.charpy_models()
     assert listed.keys() & CLASSES.keys() == {"digits-cnn"}
     assert listed["digits-cnn"] == "charpy_models.zoo:DigitsCNN"
+    assert plugin.charpy_generators().keys() == {"trained"}
 
 
 @pytest.mark.parametrize("zoo", CLASSES.values())

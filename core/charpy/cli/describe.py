@@ -32,7 +32,7 @@ def describe(hook: str, kind: str, /, *, json: bool = False) -> int:
     """Explain a component: what it is, what it declares, and its parameters.
 
     Args:
-        hook: attack, metric, model, defense, certifier, dataset, executor, report or command.
+        hook: attack, metric, model, defense, certifier, dataset, generator, executor, report or command.
         kind: its name, as `charpy plugins` lists it.
         json: as JSON.
     """

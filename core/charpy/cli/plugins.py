@@ -86,6 +86,7 @@ def _bases() -> dict[str, tuple[type, ...]]:
     from charpy.interfaces.dataset import Dataset
     from charpy.interfaces.defense import Defense, Detector, TrainingDefense
     from charpy.interfaces.executor import Executor
+    from charpy.interfaces.generator import Generator
     from charpy.interfaces.metric import Metric
     from charpy.interfaces.model import Model
     from charpy.interfaces.report import Report
@@ -97,6 +98,7 @@ def _bases() -> dict[str, tuple[type, ...]]:
         "defenses": (Defense, TrainingDefense, Detector),
         "certifiers": (Certifier,),
         "datasets": (Dataset,),
+        "generators": (Generator,),
         "executors": (Executor,),
         "reports": (Report,),
     }

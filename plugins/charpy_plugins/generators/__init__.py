@@ -1,0 +1,1 @@
+"""Generators of images of a class."""
