@@ -16,6 +16,7 @@ def charpy_commands() -> Mapping[str, str]:
         "certify": "charpy.cli.certify:certify",
         "compare": "charpy.cli.compare:compare",
         "describe": "charpy.cli.describe:describe",
+        "distances": "charpy.cli.distances:distances",
         "export": "charpy.cli.export:export",
         "magnify": "charpy.cli.magnify:magnify",
         "plugins": "charpy.cli.plugins:plugins",
