@@ -60,9 +60,13 @@ def _levels(samples: Any, ids: Iterable[str], last: int, path: Path) -> Sequence
     levels = []
     for name in ids:
         if name not in samples:
-            found = f"levels of {len(samples)} other samples"
+            found = f"levels of {len(samples)} samples"
             raise SpecError(
-                f"sample {name} has no level", where=str(path), found=found, expected="one for each of the run"
+                f"sample {name} has no level",
+                where=str(path),
+                found=found,
+                expected="one for each of the run",
+                hint="`charpy distances DATA --per-class all` chooses one for each image",
             )
         level = samples[name]
         if isinstance(level, bool) or not isinstance(level, int) or not 0 <= level <= last:
