@@ -19,6 +19,7 @@ def charpy_commands() -> Mapping[str, str]:
         "distances": "charpy.cli.distances:distances",
         "export": "charpy.cli.export:export",
         "magnify": "charpy.cli.magnify:magnify",
+        "perceive": "charpy.cli.perceive:perceive",
         "plugins": "charpy.cli.plugins:plugins",
         "report": "charpy.cli.report:report",
         "run": "charpy.cli.run:run",

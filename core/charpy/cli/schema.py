@@ -8,19 +8,25 @@ import sys
 from charpy.errors import SpecError
 
 
-def schema(*, report: bool = False, comparison: bool = False) -> int:
-    """Print the JSON Schema of a run spec, of report.json, or of compare.json.
+def schema(*, report: bool = False, comparison: bool = False, perception: bool = False) -> int:
+    """Print the JSON Schema of a run spec, of report.json, of compare.json, or of perceive.json.
 
     Args:
         report: of report.json instead.
         comparison: of compare.json, which `charpy compare` writes, instead.
+        perception: of perceive.json, which `charpy perceive` writes, instead.
     """
-    if report and comparison:
-        raise SpecError("two schemas are asked for", where="charpy schema", expected="--report or --comparison")
+    if report + comparison + perception > 1:
+        expected = "--report or --comparison, or --perception"
+        raise SpecError("two schemas are asked for", where="charpy schema", expected=expected)
     if comparison:
         from charpy.reports.json_report import comparison_schema
 
         document = comparison_schema()
+    elif perception:
+        from charpy.reports.json_report import perception_schema
+
+        document = perception_schema()
     elif report:
         from charpy.reports.json_report import report_schema
 

@@ -64,6 +64,20 @@ def comparison_schema() -> dict[str, Any]:
     }
 
 
+def perception_schema() -> dict[str, Any]:
+    """The JSON Schema of `perceive.json`."""
+    from charpy.analysis.perception.document import Perception
+
+    schema = Perception.model_json_schema(by_alias=True, mode="serialization")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "charpy perception",
+        "description": "perceive.json of charpy perceive: whether nearness is necessary and sufficient for likeness",
+    }
+
+
 if __name__ == "__main__":
-    wanted = comparison_schema() if sys.argv[1:] == ["comparison"] else report_schema()
+    schemas = {"comparison": comparison_schema, "perception": perception_schema}
+    wanted = schemas[sys.argv[1]]() if sys.argv[1:] else report_schema()
     print(json.dumps(wanted, indent=2, sort_keys=True))

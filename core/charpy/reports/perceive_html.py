@@ -1,0 +1,151 @@
+"""A study of perception as one offline HTML page, in the style of the report and as inert."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charpy.analysis.perception.document import ExamplePart, MetricPart, Perception
+from charpy.analysis.perception.examples import Shown
+from charpy.analysis.perception.perceive import LARGE, Study
+from charpy.perception.measure import NORMS
+from charpy.reports.html import markup, page_environment, template_text
+from charpy.reports.images import MIDDLE, as_bytes, data_uri, scale255
+from charpy.reports.lines import Line, line
+from charpy.reports.perceive_charts import mark_of, rates_svg, roc_svg, scatter_svg
+
+SPREAD = ("l0_features", "l2", "linf", "ssim")
+"""Metrics whose spread is shown, beside the leads: those of which the paper has figures."""
+
+_PATHS = {
+    "circle": "M7,2 a5,5 0 1 0 0.01,0 z",
+    "square": "M2.5,2.5 h9 v9 h-9 z",
+    "triangle-up": "M7,2 L12,11.5 H2 z",
+    "diamond": "M7,1 L11,7 L7,13 L3,7 z",
+    "cross": "M5.4,2 h3.2 v3.4 h3.4 v3.2 h-3.4 v3.4 h-3.2 v-3.4 h-3.4 v-3.2 h3.4 z",
+    "triangle-down": "M7,12 L12,2.5 H2 z",
+    "triangle-right": "M12,7 L2.5,12 V2 z",
+    "triangle-left": "M2,7 L11.5,12 V2 z",
+}
+"""The symbols of the chart, as its legend draws them."""
+
+
+class Chart(NamedTuple):
+    """ROC curves and their legend."""
+
+    title: str
+    lines: list[Line]
+    svg: str
+
+
+class Mark(NamedTuple):
+    """An entry of the scatter's legend."""
+
+    name: str
+    colour: int
+    path: str
+
+
+class Card(NamedTuple):
+    """An example with its pictures, as data URIs."""
+
+    part: ExamplePart
+    original: str
+    changed: str
+    difference: str
+    values: list[tuple[str, float | None]]
+
+
+class Gallery(NamedTuple):
+    """Examples that were chosen in one way."""
+
+    title: str
+    text: str
+    cards: list[Card]
+
+
+def render_page(study: Study, leads: tuple[str, ...]) -> bytes:
+    """UTF-8 HTML; the same study gives the same bytes. `leads`: the metrics of the scatter and of the examples."""
+    document = study.document
+    page = page_environment().get_template("perceive.html.j2")
+    text = page.render(
+        document=document,
+        rocs=_rocs(document),
+        usual=[(part, at) for part in document.metrics for at in part.thresholds if at.role == "usual"],
+        best=_best(document),
+        metrics=[(part, rates_svg(part, f"rates-{place}")) for place, part in enumerate(document.metrics)],
+        spreads=[part for part in document.metrics if part.kind in {*SPREAD, *leads}],
+        scatter=scatter_svg(study.measured, leads[0], leads[-1], "scatter") if len(leads) > 1 else "",
+        leads=leads,
+        marks=[
+            Mark(group.name, colour + 1, _PATHS[shape])
+            for group, (colour, shape) in zip(document.groups, map(mark_of, range(len(document.groups))), strict=True)
+        ],
+        galleries=_galleries(study, leads),
+        height=document.shape[1],
+        width=document.shape[2],
+        large=max(document.shape[1:]) > LARGE,
+        css=markup(template_text("style.css") + template_text("perceive.css")),
+    )
+    return text.encode("utf-8", errors="xmlcharrefreplace")
+
+
+def _rocs(document: Perception) -> list[Chart]:
+    """Norms in one chart, the others in another."""
+    groups = {
+        "Norms": [part for part in document.metrics if part.kind in NORMS and part.area],
+        "Other metrics": [part for part in document.metrics if part.kind not in NORMS and part.area],
+    }
+    return [
+        Chart(
+            title,
+            [line(part.kind, place) for place, part in enumerate(parts)],
+            roc_svg(parts, f"roc-{title.split()[0].lower()}"),
+        )
+        for title, parts in groups.items()
+        if parts
+    ]
+
+
+def _best(document: Perception) -> list[tuple[MetricPart, dict[str, Any]]]:
+    """Each metric with its thresholds that were chosen on the pairs, by role; the largest area first."""
+    found: list[tuple[MetricPart, dict[str, Any]]] = [
+        (part, {at.role: at for at in part.thresholds if at.role != "usual"}) for part in document.metrics
+    ]
+    return sorted((item for item in found if item[0].area), key=lambda item: -item[0].area.value if item[0].area else 0)
+
+
+def _galleries(study: Study, leads: tuple[str, ...]) -> list[Gallery]:
+    said = {
+        "alike": ("Look alike, and are far", "count as looking alike, farthest by"),
+        "different": ("Look different, and are near", "count as looking different, nearest by"),
+        "classes": ("Two originals of different classes", "are the closest by"),
+    }
+    kinds = [part.kind for part in study.document.metrics]
+    galleries = []
+    for section, (title, text) in said.items():
+        for kind in leads:
+            shown = [item for item in study.shown if item.part.section == section and item.part.metric == kind]
+            cards = [_card(item, kinds) for item in shown]
+            if cards:
+                galleries.append(Gallery(f"{title}: {kind}", f"{text} {kind}", cards))
+    return galleries
+
+
+def _card(item: Shown, kinds: list[str]) -> Card:
+    original, changed = scale255(item.original), scale255(item.changed)
+    values = [(kind, item.part.values[kind]) for kind in kinds if kind in {*NORMS, "ssim", item.part.metric}]
+    return Card(
+        item.part,
+        data_uri(as_bytes(original)),
+        data_uri(as_bytes(changed)),
+        data_uri(_difference(changed - original)),
+        values,
+    )
+
+
+def _difference(gap: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Half of the difference around grey: every difference has its place between black and white."""
+    return as_bytes(MIDDLE + gap / 2)
