@@ -75,6 +75,30 @@ def furthest(norm: Norm, images: torch.Tensor, gradient: torch.Tensor, radius: R
     return _trim(norm, images, signs, torch.zeros_like(moved).scatter_(1, order, moved), limit)
 
 
+def onto_sphere(images: torch.Tensor, candidates: torch.Tensor, radius: Radius) -> torch.Tensor:
+    """The image in the box at L2 distance `radius` of `images` in the direction of each candidate: clip(s delta).
+
+    s is such that the distance is exact after clipping: what the box takes from some values, the others make up. Where
+    they cannot, values that have no room in their direction go the other way; where that is not enough either, all
+    values go towards the corner of the box that is furthest. An image that has no point so far gets that corner.
+    """
+    limit = _column(radius, images).flatten().expand(len(images))
+    delta = candidates - images
+    result = furthest(Norm.L2, images, delta, limit)
+    far = (images < 0.5).to(images.dtype) - images
+    for way in range(2):
+        rows = (_size(Norm.L2, result - images) < (1 - 1e-5) * limit - 1e-6).nonzero()[:, 0]
+        if not len(rows):
+            break
+        away = far[rows]
+        if way == 0:
+            wanted = delta[rows]
+            stuck = _room(images[rows], wanted.sign()).mul_(wanted.sign().abs_()) == 0
+            away = torch.where(stuck, away * wanted.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-30), wanted)
+        result[rows] = furthest(Norm.L2, images[rows], away, limit[rows])
+    return result
+
+
 def steepest(norm: Norm, gradient: torch.Tensor, count: Radius = 1.0) -> torch.Tensor:
     """The direction of unit size along which a linear function with this gradient grows most, `(B, C, H, W)`.
 
@@ -206,7 +230,7 @@ def _scaled(reach: torch.Tensor, room: torch.Tensor, limit: torch.Tensor) -> tor
     """
     reach = reach / reach.flatten(1).amax(1).clamp_min(1e-38)[:, None, None, None]
     power = (limit.to(torch.float64) * _SAFE).square()
-    squared = power / _sum(reach.square())
+    squared = power / _sum(reach.square()).clamp_min(1)  # the largest reach is 1, if it is not 0
     moving = torch.arange(len(limit), device=limit.device)
     ray, wall = reach, room
     for _ in range(_ROUNDS):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import Bounds, NonlinearConstraint, linprog, minimize
 
-from charpy.geometry import furthest, largest, norm_of, project, random_start, steepest
+from charpy.geometry import furthest, largest, norm_of, onto_sphere, project, random_start, steepest
 from charpy.pixels import inside
 from charpy.random import Random, sample_keys
 from charpy.threat import BALLS, Grid, Norm, ThreatModel
@@ -293,3 +293,39 @@ def test_a_random_start_is_uniform_in_the_ball(norm):
     for share in (0.1, 0.5, 0.9):
         assert float((reach <= share ** (1 / size)).float().mean()) == pytest.approx(share, abs=0.03)
     assert float((found - images).mean()) == pytest.approx(0, abs=0.003)
+
+
+@pytest.mark.parametrize("radius", [1e-3, 0.3, 2.0, 4.5])
+def test_a_point_of_the_sphere_is_at_its_distance_and_in_its_direction(radius):
+    """clip(s delta), s from halvings in float64; 75 values, of which many meet the box at 4.5."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(6, 3, 5, 5, generator=generator)
+    images[0] = 0
+    delta = torch.randn(images.shape, generator=generator)
+    found = onto_sphere(images, images + delta, radius)
+    assert float(found.min()) >= 0
+    assert float(found.max()) <= 1
+    assert norm_of(Norm.L2, found - images).tolist() == pytest.approx([radius] * 6, rel=1e-5, abs=1e-7)
+    low, high = torch.zeros(6, 1, 1, 1, dtype=torch.float64), torch.full((6, 1, 1, 1), 1e5, dtype=torch.float64)
+    exact = images.double()
+    for _ in range(80):
+        middle = (low + high) / 2
+        moved = (exact + middle * delta.double()).clamp(0, 1) - exact
+        shorter = moved.square().sum((1, 2, 3), keepdim=True).sqrt() < radius
+        low, high = torch.where(shorter, middle, low), torch.where(shorter, high, middle)
+    assert float((found - (exact + low * delta.double()).clamp(0, 1)).abs().max()) < 1e-4
+
+
+def test_where_the_box_leaves_no_way_in_the_direction_the_sphere_is_met_elsewhere():
+    black, half = torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)
+    half[..., :2] = 1
+    outward = [(black, black - 1), (half, 2 * half - 0.5), (black, black), (black, torch.eye(4).expand(1, 1, 4, 4))]
+    for images, candidates in outward:
+        for radius in (0.5, 2.5, 3.9, 4.0):
+            found = onto_sphere(images, candidates, radius)
+            assert float(norm_of(Norm.L2, found - images)) == pytest.approx(radius, rel=1e-5)
+            assert float(found.min()) >= 0
+            assert float(found.max()) <= 1
+    grey = torch.full((1, 1, 4, 4), 0.25)
+    for candidates in (grey, grey - 1, grey + 1):
+        assert torch.equal(onto_sphere(grey, candidates, 3.5), torch.ones_like(grey))  # its furthest corner is at 3
