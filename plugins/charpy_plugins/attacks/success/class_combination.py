@@ -69,7 +69,7 @@ class ClassCombination(Attack):
             0.0, ge=0, lt=1, description="sign: is that of x_1 - middle; photographs are seldom 0", source="ours"
         )
         others: int = param(
-            100, ge=1, description="images of each class that are known; tried per sample", source="ours"
+            100, ge=1, description="images known of each class, and tried for each sample, at most", source="ours"
         )
         halvings: int = param(8, ge=0, le=30, description="steps back to the original", unit="queries", source="ours")
 
@@ -152,7 +152,7 @@ class _Search:
         fits = pool.labels == self._wanted()[:, None]
         if params.form is Form.SIGN and task.targets is None:
             fits = ~fits
-        self.order = keys.masked_fill(~fits, torch.inf).argsort(dim=1, stable=True)
+        self.order = keys.masked_fill(~fits, torch.inf).argsort(dim=1, stable=True)[:, : params.others]
         self.count = fits.sum(1)
 
     def begin(self, sample: torch.Tensor, run: torch.Tensor) -> State:
