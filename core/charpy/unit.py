@@ -68,17 +68,18 @@ def compute_unit(
     minimise = planned.attack.family is not Family.TARGET_DISTORTION
     stream = random.fork(f"{planned.name}/{key.step}/{threat.norm}/{key.th}/{key.round}")
 
-    def attack(engine: QueryEngine) -> tuple[Oracle, Any, str]:
+    def attack(engine: QueryEngine) -> tuple[Oracle, Task, Any, str]:
         oracle = Oracle(engine, bench.model, images, labels, targets, threat, minimise=minimise, tick=tick)
         copies = images.clone(), labels.clone(), None if targets is None else targets.clone()
-        return oracle, *_run(planned, Task(*copies, threat, oracle, stream))
+        task = Task(*copies, threat, oracle, stream)
+        return oracle, task, *_run(planned, task)
 
     started = time.perf_counter()
     engine = bench.engine
-    oracle, returned, failure = attack(engine)
+    oracle, task, returned, failure = attack(engine)
     if oracle.refuted:
         engine = engine.without_shortcut()
-        oracle, returned, failure = attack(engine)
+        oracle, task, returned, failure = attack(engine)
     seconds = time.perf_counter() - started
 
     found = oracle.recorded()
@@ -98,6 +99,7 @@ def compute_unit(
         "gradient_rows": oracle.gradient_rows,
         "bare_seconds": engine.bare_seconds(oracle.rows, oracle.gradient_rows),
         "course": course(found),
+        **({"notes": task.notes} if task.notes and not failure else {}),
         **({"failure": failure} if failure else {}),
     }
     return UnitRecord(
@@ -157,6 +159,7 @@ def _run(planned: PlannedAttack, task: Task) -> tuple[Any, str]:
     try:
         with threads(1), global_state_kept([]), torch.enable_grad():
             returned = planned.attack.run(task)
+        task.notes.update({name: float(value) for name, value in task.notes.items()})
         if returned is not None and getattr(returned, "shape", None) != task.images.shape:
             raise PluginError(
                 "it returned something else than one image per sample",

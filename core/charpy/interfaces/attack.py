@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -41,6 +41,8 @@ class Task:
         threat: norm, radius, goal, budget and grid.
         oracle: the only way to the model.
         random: the only source of randomness, keyed per sample.
+        notes: figures that the attack leaves with its unit, by name, such as how well a projection did; no outcome
+            follows from them.
     """
 
     images: torch.Tensor
@@ -49,6 +51,7 @@ class Task:
     threat: ThreatModel
     oracle: Oracle
     random: Random
+    notes: dict[str, float] = field(default_factory=dict)
 
     def margins(self, scores: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
         """`(M,)` margins of `scores` `(M, K)` of the samples `owner` `(M,)`: below 0 where the goal is reached."""

@@ -17,7 +17,7 @@ KINDS = sorted(
     for entry in registry().entries("attacks")
     if entry.package == "charpy" and isinstance(entry.load(), type) and issubclass(entry.load(), Attack)
 )
-ELSEWHERE = {"transfer"}  # needs another model or a run file: its own tests hold it to the same rules
+ELSEWHERE = {"transfer", "embedding_pgd"}  # need another model or a run file: their own tests hold it to the same rules
 PARAMS = {
     "few_pixel": {"population": 40, "fitness": "margin"},
     "threshold": {"fitness": "margin"},
