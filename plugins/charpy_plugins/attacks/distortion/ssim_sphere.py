@@ -8,11 +8,10 @@ import torch
 
 from charpy.geometry import column, norm_of, onto_sphere, steepest
 from charpy.interfaces.attack import Attack, Family, Task
-from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
 from charpy.search.projected_gradient import descend, scale_free
 from charpy.search.stream import State
-from charpy.structure import WINDOW, OddWindow, Seen, Structure
+from charpy.structure import Seen, Structure, WindowParams
 from charpy.threat import Access, Norm
 
 SHARIF = "Sharif, Bauer & Reiter 2018, section 4.4"
@@ -40,7 +39,7 @@ class SsimSphere(Attack):
     source = "Sharif, Bauer & Reiter 2018, On the suitability of Lp-norms for creating and preventing adversarial \
 examples (CVPR workshop)"
 
-    class Params(BaseParams):
+    class Params(WindowParams):
         """Parameters of the descent on the sphere."""
 
         mode: Seen = param(Seen.IMPERCEPTIBLE, description="whether the start has high or low SSIM", source=SHARIF)
@@ -51,14 +50,6 @@ examples (CVPR workshop)"
         restarts: int = param(1, ge=1, description="random starts", source="ours")
         loss: Literal["log_odds", "cross_entropy", "dlr", "margin"] = param(
             "log_odds", description="what is minimised", source="ours, as of pgd"
-        )
-        window: OddWindow = param(
-            WINDOW,
-            ge=3,
-            le=43,
-            description="side of the Gaussian window, odd; the largest that fits in smaller images (7 in 8 x 8)",
-            unit="pixels",
-            source=WANG,
         )
 
     def run(self, task: Task) -> None:
