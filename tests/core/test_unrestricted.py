@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -34,6 +36,7 @@ class Negative(Attack):
 
     def run(self, task):
         task.oracle.labels(1 - task.images, torch.arange(len(task.images)))
+        task.notes.update(asked=len(task.images), odd=math.nan)
 
 
 def registry() -> Registry:
@@ -86,6 +89,7 @@ def test_what_no_ball_contains_counts_without_a_ball_only(both):
     assert set(part.metrics) == {"l2", "ssim"}
     assert part.metrics["l2"] > 1
     assert part.metrics["ssim"] < 0
+    assert part.notes == {"asked": part.attacked}, "a figure that is none is left out"
 
 
 def test_nothing_about_it_is_safe_planted_or_drawn_over_levels(both, alone):
@@ -106,6 +110,7 @@ def test_the_page_has_a_section_of_its_own(both, alone):
     assert page.count("Unrestricted examples</h3>") == 1
     assert "Level by level" not in page
     assert "How robust accuracy falls" not in page
+    assert "negative: asked 24" in page
     assert page.count("bounded by the attack alone") == min(12, negatives_that_break())
 
 

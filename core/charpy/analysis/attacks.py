@@ -74,7 +74,21 @@ def _attack_part(
         overhead=seconds / bare if bare else None,
         rejected_claims=sum(unit["rejected"] for unit in units),
         metrics=metrics,
+        notes=_notes(units),
     )
+
+
+def _notes(units: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The mean of each figure over the units that have it, weighted by their samples."""
+    parts: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
+    for unit in units:
+        for name, value in unit["detail"].get("notes", {}).items():
+            if math.isfinite(value):
+                parts[name].append((value, unit["attacked"]))
+    return {
+        name: math.fsum(value * count for value, count in found) / max(1, sum(count for _, count in found))
+        for name, found in sorted(parts.items())
+    }
 
 
 def rejected_parts(claims: Sequence[Mapping[str, Any]]) -> tuple[RejectedPart, ...]:

@@ -179,6 +179,9 @@ class AttackPart(Part):
     metrics: dict[str, float] = Field(
         default_factory=dict, description="mean of each metric over the witnesses that this attack found at this level"
     )
+    notes: dict[str, float] = Field(
+        default_factory=dict, description="figures that the attack left of its own, means over the samples attacked"
+    )
 
 
 class CharacteristicPart(Part):

@@ -226,6 +226,7 @@ def _summed(parts: Sequence[AttackPart]) -> AttackPart:
             "overhead": seconds / bare if bare else None,
             "rejected_claims": sum(p.rejected_claims for p in parts),
             "metrics": {},
+            "notes": {},
         }
     )
 
