@@ -16,7 +16,7 @@ from typing import Any
 
 from cyclopts import App
 from lp_norms_page import blocks
-from reproduction import fill, run
+from reproduction import command, fill, run
 
 app = App(name="python benchmarks/lp_norms.py", help_format="plaintext", version_flags=[])
 PAGE = Path(__file__).parent.parent / "docs" / "reproductions" / "lp-norms.md"
@@ -41,6 +41,31 @@ MNIST, CIFAR10 = ("mnist-robust", "mnist-lenet-at"), ("cifar10-resnet-at", "cifa
 """The authors attacked the two adversarially trained networks of Madry et al. 2018; these are ours, much smaller."""
 
 MEASURED = [{"kind": "l0_pixels"}, {"kind": "l2"}, {"kind": "linf"}, {"kind": "ssim"}]
+
+COMMANDS: Mapping[str, tuple[str, Sequence[str]]] = {
+    "distances": (
+        "distances.json",
+        ("distances", "mnist", "--split", "train", "--metrics", "l2,linf", "--per-class", "100"),
+    ),
+    "eps": (
+        "distances.json",
+        (
+            "distances",
+            "mnist",
+            "--metrics",
+            "linf",
+            "--per-class",
+            "100",
+            "--eps-norm",
+            "linf",
+            "--rule",
+            "combination",
+        ),
+    ),
+    "perceive-cifar10": ("perceive.json", ("perceive", "--data", "cifar10", "--samples", "1000")),
+    "perceive-mnist": ("perceive.json", ("perceive", "--data", "mnist", "--samples", "1000")),
+}
+"""By folder: what it writes last, and the command."""
 
 
 def specs(samples: int | None) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -78,9 +103,13 @@ def main(*, out: Path, samples: int | None = None, workers: int = 2) -> int:
     """
     made = dict(specs(samples))
     with ThreadPoolExecutor(workers) as pool:
-        codes = list(pool.map(lambda folder: run(made[folder], out, Path(folder)), made))
-    failed = [folder for folder, code in zip(made, codes, strict=True) if code]
-    fill(PAGE, blocks(out, [folder for folder in made if folder not in failed]))
+        jobs = {folder: pool.submit(run, made[folder], out, Path(folder)) for folder in made}
+        jobs |= {
+            folder: pool.submit(command, arguments, out, Path(folder), last)
+            for folder, (last, arguments) in COMMANDS.items()
+        }
+    failed = [folder for folder, job in jobs.items() if job.result()]
+    fill(PAGE, blocks(out, [folder for folder in jobs if folder not in failed]))
     if failed:
         print("without a result:", ", ".join(failed), file=sys.stderr)
     return 1 if failed else 0

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from page import Sheet, command
@@ -23,6 +24,10 @@ def blocks(out: Path, folders: Sequence[str]) -> dict[str, str]:
     texts = {
         "jsma": "\n".join(_jsma(out, [folder for folder in folders if folder.startswith("jsma/")])),
         "pairs": "\n".join(_pairs(out, [folder for folder in folders if folder.startswith(("l2/", "linf/"))])),
+        "heat": "\n".join(_heat(out / "distances")) if "distances" in folders else "",
+        "eps": "\n".join(_eps(out / "eps")) if "eps" in folders else "",
+        "far": "\n".join(_far(out / "perceive-cifar10")) if "perceive-cifar10" in folders else "",
+        "conditions": "\n".join(_conditions(out, [f for f in folders if f.startswith("perceive-")])),
         "how": f"Written by `{command()}`. {Sheet('').machine}.",
     }
     return {name: text for name, text in texts.items() if text}
@@ -61,6 +66,77 @@ def _pairs(out: Path, folders: Sequence[str]) -> Iterator[str]:
             rows.append((norm, model, part.name, success, length, quartiles, lower))
     head = ["norm", "model", "mode", "success", "distance", "SSIM, quartiles", "perceptible is lower"]
     yield from table(head, rows)
+
+
+def _heat(folder: Path) -> Iterator[str]:
+    """The blog's heat map: mean L2 distance of two images, by their classes."""
+    document = _json(folder / "distances.json")
+    names = [part["name"] for part in document["classes"]]
+    (found,) = (part for part in document["metrics"] if part["kind"] == "l2")
+    means = {(cell["first"], cell["second"]): cell["mean"] for cell in found["cells"]}
+    means |= {(second, first): mean for (first, second), mean in means.items()}
+    rows = []
+    for first in names:
+        own = means[first, first]
+        cells = [f"{means[first, second]:.2f}" for second in names]
+        nearer = [second == first or means[first, second] >= own for second in names]
+        rows.append((first, *(cell if far else f"**{cell}**" for cell, far in zip(cells, nearer, strict=True))))
+    yield from table(["class", *names], rows)
+    marked = [
+        f"{first} ({means[first, first]:.2f} among themselves) to {second} ({means[first, second]:.2f})"
+        for first in names
+        for second in names
+        if means[first, second] < means[first, first]
+    ]
+    yield f"\nNearer to another class than to itself: {'; '.join(marked) or 'none'}."
+
+
+def _eps(folder: Path) -> Iterator[str]:
+    """Levels by class."""
+    classes = _json(folder / "distances.json")["eps"]["classes"]
+    rows = [
+        (name, str(part["th"]), *(f"{part[key]:g}" for key in ("q1", "median", "q3")), str(part["most"]))
+        for name, part in classes.items()
+    ]
+    yield from table(["class", "smallest", "quartile", "median", "quartile", "largest"], rows)
+
+
+def _far(folder: Path) -> Iterator[str]:
+    """How far look-alikes are, beside section 3.1."""
+    kinds = ("l0_features", "l2", "linf", "ssim")
+    rows = []
+    for group in _json(folder / "perceive.json")["groups"]:
+        values = [group["values"][kind] for kind in kinds]
+        cells = (f"{part['median']:.4g} ({part['low']:.4g} to {part['high']:.4g})" for part in values)
+        rows.append((group["name"], group["text"], *cells))
+    rows.append(("*paper*", "*two images, turned or shifted*", "*>= 3,010*", "*>= 15.83*", "*>= 0.87*", "*0.36*"))
+    yield from table(["pairs", "how they are made", "L0, features", "L2", "Linf", "SSIM"], rows)
+
+
+def _conditions(out: Path, folders: Sequence[str]) -> Iterator[str]:
+    """The thresholds of prior work, and the areas."""
+    for folder in folders:
+        document = _json(out / folder / "perceive.json")
+        rows, areas = [], []
+        for part in document["metrics"]:
+            if part["area"]:
+                areas.append((part["area"]["value"], part["kind"]))
+            for at in part["thresholds"]:
+                if at["role"] == "usual":
+                    left, let = (_percent(at[key]["value"]) for key in ("left_out", "let_in"))
+                    rows.append((f"{part['kind']} {at['title']}", left, let))
+        yield f"\n{document['data']}, {document['originals']} originals. {document['verdict']}\n"
+        yield from table(["condition of prior work", "alike, left out", "different, let in"], rows)
+        listed = ", ".join(f"{kind} {area:.3f}" for area, kind in sorted(areas, reverse=True))
+        yield f"\nArea under the ROC curve: {listed}."
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _read(folder: Path) -> tuple[Assessment, dict[tuple[int, str], list[float]]]:

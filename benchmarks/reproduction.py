@@ -28,6 +28,18 @@ def run(spec: Mapping[str, Any], out: Path, folder: Path) -> int:
     return done
 
 
+def command(arguments: Sequence[str], out: Path, folder: Path, last: str) -> int:
+    """`charpy` with these arguments into `out / folder`, unless the file `last` is there; its exit code."""
+    where = out / folder
+    where.mkdir(parents=True, exist_ok=True)
+    if (where / last).is_file():
+        return 0
+    with (where / "log.txt").open("w", encoding="utf-8") as log:
+        done = charpy([*arguments, "--out", str(where)], log)
+    print(f"{folder}: {'done' if done == 0 else f'exit code {done}, see log.txt'}", flush=True)
+    return done
+
+
 def charpy(arguments: Sequence[str], log: Any) -> int:
     """The command with these arguments, on one thread; its exit code."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
