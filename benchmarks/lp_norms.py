@@ -54,8 +54,6 @@ COMMANDS: Mapping[str, tuple[str, Sequence[str]]] = {
             "mnist",
             "--metrics",
             "linf",
-            "--per-class",
-            "100",
             "--eps-norm",
             "linf",
             "--rule",

@@ -21,7 +21,7 @@ from charpy_models.architectures.resnet import ResNet
 from charpy_models.architectures.small_cnn import SmallCNN
 from charpy_models.architectures.start import he_normal
 from charpy_models.architectures.wide_resnet import PreActivationBlock, WideResNet
-from charpy_models.training import training_loss
+from charpy_models.classifier_training import training_loss
 
 # (network, image shape, classes, sizes of its layers counted by hand: outputs * (inputs + 1))
 CASES = [

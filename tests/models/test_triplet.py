@@ -11,9 +11,9 @@ from torch.nn import functional
 from charpy.errors import SpecError, UnknownNameError
 from charpy_models.architectures.triplet import MOMENTUM, TripletNet, triplet_loss
 from charpy_models.card import Card
+from charpy_models.classifier_training import training_loss
 from charpy_models.ranking import rank
 from charpy_models.trained import TrainedModel
-from charpy_models.training import training_loss
 from charpy_plugins.datasets.digits import Digits
 
 LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 1, 3, 0, 2])
