@@ -55,7 +55,7 @@ class Stadv(Attack):
             source="ours",
         )
         steps: int = param(100, ge=1, description="queries of one search", source="ours")
-        searches: int = param(4, ge=1, description="weights that are tried: tau, tau / 10, ...", source="ours")
+        searches: int = param(6, ge=1, description="weights that are tried: tau, tau / 10, ...", source="ours")
         memory: int = param(10, ge=1, le=100, description="steps that the curvature is read from", source="ours")
 
     def run(self, task: Task) -> None:
