@@ -206,6 +206,13 @@ def _check(recipe: Recipe, data: Split) -> None:
             expected=f"(2, {data.num_classes})",
             hint="set num_classes in architecture_params",
         )
+    if any(defense.replaces_loss for defense in defenses) and hasattr(network, "embed"):
+        raise SpecError(
+            "a network that is trained for its embedding needs its own loss",
+            where="recipe.defenses",
+            found=", ".join(spec.kind for spec in recipe.defenses),
+            hint="leave out the one that replaces the loss, such as distillation",
+        )
 
 
 def _identity(spec: TrainSpec, data: Split, device: torch.device, precision: Precision) -> dict[str, Any]:

@@ -176,6 +176,17 @@ def test_a_training_orders_the_triplets_and_says_so(charpy, tmp_path, fresh):
     assert f"{card.embedding.nearest.value:.2%} recall at 1 in an embedding of 32" in done.out
 
 
+def test_a_defence_that_replaces_the_loss_is_refused_and_one_that_attacks_is_not(charpy, tmp_path):
+    quick = SPEC.replace("epochs: 6", "epochs: 1\n  defenses: [{}]")
+    done = charpy(quick.replace("{}", "{kind: distillation}"))
+    assert done.code == 2
+    assert "needs its own loss" in done.err
+    attacked = "{kind: adversarial_training, params: {method: fast, radius: 0.05, steps: 2}}"
+    assert charpy(quick.replace("{}", attacked)).code == 0
+    card = Card.model_validate_json((tmp_path / "charpy-it" / "it.json").read_text())
+    assert card.embedding.nearest.value > 0.8
+
+
 @pytest.mark.parametrize("changed", ["margin: 0.5", "mining: batch-hard", "size: 16"])
 def test_every_parameter_has_an_effect(charpy, tmp_path, changed):
     quick = SPEC.replace("epochs: 6", "epochs: 1")
