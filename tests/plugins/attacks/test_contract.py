@@ -22,6 +22,7 @@ PARAMS = {
     "few_pixel": {"population": 40, "fitness": "margin"},
     "threshold": {"fitness": "margin"},
     "rotation_translation_gradient": {"steps": 50},
+    "foreground_pgd": {"stroke": 0.001},  # everything is foreground
 }
 """Where the published defaults are made for a larger budget than these tests have."""
 
@@ -36,6 +37,7 @@ REACH = {
     "spgd2": 4.0,  # smooth steps, on noise that no smooth direction changes much
     "bim": 1.3,  # whole steps of 1/255, few more than the radius has
     "mi_fgsm": 1.3,
+    "foreground_pgd": 1.2,  # what was a stroke stays one: no value becomes 0
     "universal": 2.5,
     "threshold": 3.0,
     "few_pixel": 2.0,
