@@ -18,10 +18,12 @@ HEAD = ("metric", "condition", "alike, left out", "95 %", "different, let in", "
 
 def perception_tables(document: Perception) -> Iterator[Table]:
     """`rich` tables; names are text, never markup."""
+    judge = "people's answers" if document.labels == "answers" else "the proxy"
     usual = [(part.kind, at) for part in document.metrics for at in part.thresholds if at.role == "usual"]
     if usual:
         rows = [[kind, *_row(at)] for kind, at in usual]
-        yield _table("Thresholds of prior work (0 % left out: necessary; 0 % let in: sufficient)", HEAD, rows)
+        title = f"Thresholds of prior work, by {judge} (0 % left out: necessary; 0 % let in: sufficient)"
+        yield _table(title, HEAD, rows)
     best = [(part, at) for part in document.metrics if part.area for at in part.thresholds if at.role == "best"]
     best.sort(key=lambda item: -item[0].area.value if item[0].area else 0)
     if best:
@@ -30,7 +32,7 @@ def perception_tables(document: Perception) -> Iterator[Table]:
             for part, at in best
             if part.area
         ]
-        title = "The best threshold on these pairs (0.5 is a coin)"
+        title = f"The best threshold on these pairs, by {judge} (0.5 is a coin)"
         yield _table(title, (*HEAD, "area under ROC", "95 %"), rows)
 
 
