@@ -16,7 +16,7 @@ from charpy.reports.images import MIDDLE, as_bytes, data_uri, scale255
 from charpy.reports.lines import Line, line
 from charpy.reports.perceive_charts import mark_of, rates_svg, roc_svg, scatter_svg
 
-SPREAD = ("l0_features", "l2", "linf", "ssim")
+SPREAD = ("l0_pixels", "l0_features", "l2", "linf", "ssim")
 """Metrics whose spread is shown, beside the leads: those of which the paper has figures."""
 
 _PATHS = {

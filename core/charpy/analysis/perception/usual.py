@@ -26,7 +26,7 @@ def usual_thresholds(kind: str, shape: tuple[int, int, int]) -> tuple[Usual, ...
 
 
 def _counts(kind: str, channels: int, pixels: int) -> tuple[Usual, ...]:
-    shares = ((0.049, "mean of JSMA in Sharif et al. 2018"), (0.15, "its limit there"))
+    shares = ((0.049, "mean of JSMA in Sharif et al. 2018"), (0.15, "limit of JSMA in Sharif et al. 2018"))
     count = pixels * (channels if kind == "l0_features" else 1)
     few = ((1, "Su et al. 2019"), (10, "Kotyan & Vargas 2020")) if kind == "l0_pixels" else ()
     found = [Usual(f"{number}", number, source) for number, source in few]
