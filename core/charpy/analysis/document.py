@@ -208,6 +208,18 @@ class CharacteristicPart(Part):
     )
 
 
+class ScatterPart(Part):
+    """Another metric of the witnesses of one attack, against the norm that bounded them."""
+
+    metric: str
+    norm: str
+    step: int = Field(description="of the attack in its battery, from 0")
+    attack: str
+    points: tuple[tuple[float, float], ...] = Field(
+        description="(distance in levels, value of the metric) of the nearest witness of a sample; at most 250"
+    )
+
+
 class SafePart(Part):
     """k-pixel-safe (L0), k-threshold-safe (Linf), k-l1-safe, k-l2-safe: no correctly classified sample is broken.
 
@@ -356,6 +368,7 @@ class Assessment(Part):
     )
     attacks: tuple[AttackPart, ...]
     characteristics: tuple[CharacteristicPart, ...] = Field(default=(), description="of a contest")
+    scatter: tuple[ScatterPart, ...] = Field(default=(), description="of metrics beside the norms")
     safe: tuple[SafePart, ...]
     auc: tuple[AucPart, ...]
     agreement: tuple[AgreementPart, ...]

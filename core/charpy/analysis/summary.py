@@ -35,6 +35,7 @@ from charpy.analysis.outcomes import Evidence, Ints, Outcomes
 from charpy.analysis.per_class import class_parts
 from charpy.analysis.proofs import bracket_parts, proof_parts
 from charpy.analysis.reading import Reading
+from charpy.analysis.scatter import scatter_parts
 from charpy.analysis.trials import Trial, read_trials
 from charpy.analysis.verdict import Status, status_of, verdict
 from charpy.checks import largest_level
@@ -138,6 +139,7 @@ def _assess(
         },
         attacks=attack_parts(units, found, run.witness_metrics(model)),
         characteristics=characteristic_parts(run, model, spec, population, units) if spec.contest else (),
+        scatter=scatter_parts(units, run.witness_metrics(model)),
         safe=safe,
         auc=tuple(area for area in areas if area is not None),
         agreement=agreement_parts(*(shown[norm] for norm in DUAL)) if shown.keys() >= set(DUAL) else (),

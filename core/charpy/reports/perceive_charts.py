@@ -12,20 +12,13 @@ from charpy.analysis.perception.study import Measured
 from charpy.reports.charts import CYCLE, HEIGHT, WIDTH, as_svg
 from charpy.reports.figures import number
 from charpy.reports.lines import DASHES
+from charpy.reports.scatter import points_svg
 
 POINTS = 1200
 """At most so many pairs are drawn; of more, evenly chosen ones of each group."""
 
 CORNERS = 250
 """At most so many points of a ROC curve are drawn."""
-
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
-
-
-def mark_of(group: int) -> tuple[int, str]:
-    """Colour 0..7 and shape of the scatter's group of this number; both repeat together only after 64."""
-    return group % len(CYCLE), SHAPES[(group + group // len(SHAPES)) % len(SHAPES)]
-
 
 SHARE_AXIS: dict[str, Any] = {"format": "%", "values": [0, 0.2, 0.4, 0.6, 0.8, 1]}
 
@@ -110,34 +103,17 @@ def rates_svg(part: MetricPart, prefix: str) -> str:
 
 def scatter_svg(measured: Measured, x_kind: str, y_kind: str, prefix: str) -> str:
     """Every pair, or `POINTS` of them, by two metrics; a colour and a shape a group."""
-    import altair as alt
-
     most = max(1, POINTS // max(1, len(measured.groups)))
-    rows: list[dict[str, Any]] = []
-    for place, part in enumerate(measured.slices):
+    groups = []
+    for part in measured.slices:
         x, y = measured.values[x_kind][part], measured.values[y_kind][part]
         seen = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
         chosen = seen[np.unique(np.linspace(0, len(seen) - 1, most).round().astype(int))] if len(seen) else seen
-        rows += [{"group": place, "x": round(float(x[i]), 5), "y": round(float(y[i]), 5)} for i in chosen]
-    if not rows:
-        return ""
-    places = list(range(len(measured.groups)))
-    marks = [mark_of(place) for place in places]
-    colours, shapes = [CYCLE[colour] for colour, _ in marks], [shape for _, shape in marks]
+        groups.append([(float(x[i]), float(y[i])) for i in chosen])
 
     def title(kind: str) -> str:
         unit = measured.metrics[kind].unit
         return kind if unit == "1" else f"{kind}, {unit}"
 
-    chart = (
-        alt.Chart(alt.InlineData(values=rows))
-        .mark_point(filled=False, opacity=0.8, size=22, strokeWidth=1.1)
-        .encode(
-            x=alt.X("x:Q", title=title(x_kind), scale=alt.Scale(zero=False), axis=alt.Axis(grid=False)),
-            y=alt.Y("y:Q", title=title(y_kind), scale=alt.Scale(zero=False)),
-            color=alt.Color("group:N", legend=None, scale=alt.Scale(domain=places, range=colours)),
-            shape=alt.Shape("group:N", legend=None, scale=alt.Scale(domain=places, range=shapes)),
-        )
-        .properties(width=WIDTH, height=HEIGHT * 1.2)
-    )
-    return as_svg(chart.to_dict(), prefix, f"Pairs by {x_kind} and {y_kind}; a colour and a shape for each group.")
+    spoken = f"Pairs by {x_kind} and {y_kind}; a colour and a shape for each group."
+    return points_svg(groups, title(x_kind), title(y_kind), prefix, spoken)

@@ -14,22 +14,11 @@ from charpy.perception.measure import NORMS
 from charpy.reports.html import markup, page_environment, template_text
 from charpy.reports.images import MIDDLE, as_bytes, data_uri, scale255
 from charpy.reports.lines import Line, line
-from charpy.reports.perceive_charts import mark_of, rates_svg, roc_svg, scatter_svg
+from charpy.reports.perceive_charts import rates_svg, roc_svg, scatter_svg
+from charpy.reports.scatter import mark
 
 SPREAD = ("l0_pixels", "l0_features", "l2", "linf", "ssim")
 """Metrics whose spread is shown, beside the leads: those of which the paper has figures."""
-
-_PATHS = {
-    "circle": "M7,2 a5,5 0 1 0 0.01,0 z",
-    "square": "M2.5,2.5 h9 v9 h-9 z",
-    "triangle-up": "M7,2 L12,11.5 H2 z",
-    "diamond": "M7,1 L11,7 L7,13 L3,7 z",
-    "cross": "M5.4,2 h3.2 v3.4 h3.4 v3.2 h-3.4 v3.4 h-3.2 v-3.4 h-3.4 v-3.2 h3.4 z",
-    "triangle-down": "M7,12 L12,2.5 H2 z",
-    "triangle-right": "M12,7 L2.5,12 V2 z",
-    "triangle-left": "M2,7 L11.5,12 V2 z",
-}
-"""The symbols of the chart, as its legend draws them."""
 
 
 class Chart(NamedTuple):
@@ -38,14 +27,6 @@ class Chart(NamedTuple):
     title: str
     lines: list[Line]
     svg: str
-
-
-class Mark(NamedTuple):
-    """An entry of the scatter's legend."""
-
-    name: str
-    colour: int
-    path: str
 
 
 class Card(NamedTuple):
@@ -79,10 +60,7 @@ def render_page(study: Study, leads: tuple[str, ...]) -> bytes:
         spreads=[part for part in document.metrics if part.kind in {*SPREAD, *leads}],
         scatter=scatter_svg(study.measured, leads[0], leads[-1], "scatter") if len(leads) > 1 else "",
         leads=leads,
-        marks=[
-            Mark(group.name, colour + 1, _PATHS[shape])
-            for group, (colour, shape) in zip(document.groups, map(mark_of, range(len(document.groups))), strict=True)
-        ],
+        marks=[mark(group.name, place) for place, group in enumerate(document.groups)],
         galleries=_galleries(study, leads),
         height=document.shape[1],
         width=document.shape[2],

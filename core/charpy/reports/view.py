@@ -13,6 +13,7 @@ from charpy.reports.charts import agreement_svg, curves_svg
 from charpy.reports.contest_view import Contest, contest_view
 from charpy.reports.figures import duration, interval, number, percent
 from charpy.reports.images import Picture
+from charpy.reports.scatter import Scatter, scatter_view
 from charpy.reports.trust import Trust, trust
 from charpy.threat import BALLS, DUAL, Norm
 
@@ -81,6 +82,7 @@ class ModelView:
     curves: tuple[tuple[tuple[str, ...], str], ...]
     agreement: str
     contest: tuple[Contest, ...]
+    scatter: tuple[Scatter, ...]
     contest_metrics: tuple[str, ...]
     heat: Heat
     gallery: tuple[tuple[str, tuple[Picture, ...]], ...]
@@ -104,6 +106,7 @@ def model_view(prefix: str, assessment: Assessment, gallery: Mapping[str, Sequen
         dual=assessed == set(DUAL),
         curves=curves_svg(assessment, f"{prefix}-curves"),
         agreement=agreement_svg(assessment.agreement, f"{prefix}-agreement"),
+        scatter=scatter_view(assessment.scatter, prefix),
         contest=contest_view(assessment.characteristics, prefix),
         contest_metrics=tuple(sorted({name for part in assessment.characteristics for name in part.metrics})),
         heat=_heat(assessment),
