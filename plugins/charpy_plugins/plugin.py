@@ -37,6 +37,7 @@ def charpy_attacks() -> Mapping[str, str]:
 def charpy_metrics() -> Mapping[str, str]:
     """Norms of the perturbation, how much of it is seen, and how alike the images are."""
     return {
+        "alignment": "charpy_plugins.metrics.alignment:Alignment",
         "ciede2000": "charpy_plugins.metrics.ciede2000:Ciede2000",
         "edges": "charpy_plugins.metrics.edges:Edges",
         "embedding": "charpy_plugins.metrics.embedding:Embedding",
