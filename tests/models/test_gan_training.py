@@ -22,7 +22,7 @@ from charpy_models.checkpoint import Checkpoint
 from charpy_models.gan import Gan
 from charpy_models.generated import _named, _spread, draw
 from charpy_models.generators import TrainedGenerator
-from charpy_models.recipes import Precision, Recipe
+from charpy_models.recipes import Precision, Recipe, recipe_for
 from charpy_models.training import Images, Progress, fit
 
 TINY = Recipe(
@@ -255,3 +255,26 @@ def test_a_card_of_a_generator_runs_no_code(maker):
     path.write_text(json.dumps(card))
     with pytest.raises(ModelError, match="not charpy's"):
         open_generator(str(weights), registry())
+
+
+def test_the_shipped_generator_is_that_of_its_recipe_and_worth_shipping():
+    generator = open_generator("mnist-acgan", registry())
+    card = generator.card
+    assert card.recipe == recipe_for("mnist-acgan")
+    assert card.parameters == sum(parameter.numel() for parameter in generator.module.parameters())
+    assert (generator.image_shape, generator.num_classes) == ((1, 28, 28), 10)
+    made = card.generated
+    assert made.judged / made.samples > 0.94
+    assert abs(made.spread / made.spread_of_test - 1) < 0.1
+    labels = torch.arange(10).repeat(100)
+    images = draw(generator.module, card.recipe, labels, 11)  # other latent vectors than the card's
+    judge = subject_of(ModelSpec(reference=made.judge), registry()).open()
+    share = made.judged / made.samples
+    assert abs(_named(judge.predict, images, labels) / 1000 - share) < 4 * (share * (1 - share) / 1000) ** 0.5
+
+
+def test_the_shipped_generator_is_no_model(capsys):
+    with pytest.raises(ModelError, match="generator of images, not a classifier"):
+        subject_of(ModelSpec(reference="mnist-acgan"), registry())
+    assert run_program(["assess", "mnist-acgan", "--data", "digits", "--samples", "5"]) == 2
+    assert "generator: mnist-acgan" in capsys.readouterr().err

@@ -43,8 +43,12 @@ class Acgan(Attack):
     is no witness whatever the model says. That the witnesses look like y to people is c's word for it, no more; the
     paper asked people.
 
-    Differs from the paper: steps of Adam, whose size does not depend on the weights (the paper has plain gradient
-    descent on a mean over a batch, and adds noise to the gradient); c sees x with the noise on it.
+    A generator also makes images that f gets wrong without any search: `steps: 1` shows it nothing but random ones, and
+    says how much of the success is the generator's reach and not the search's.
+
+    Differs from the authors' code: steps of Adam instead of plain gradient descent on a batch's mean with noise added
+    to the gradient; with them lambda2 = 100 drowns L0, so that it is 10; |z_i - z0_i| as in the paper, not its square;
+    c sees x with the noise on it.
     """
 
     norms = frozenset({Norm.UNRESTRICTED})
@@ -61,12 +65,12 @@ class Acgan(Attack):
             description="a generator's kind, package.module:object, or FILE.safetensors of a trained one",
             source="ours",
         )
-        steps: int = param(100, ge=1, description="of one search", unit="queries", source="ours (1000)")
+        steps: int = param(50, ge=1, description="of one search", unit="queries", source="ours (1000)")
         starts: int = param(1000, ge=1, description="searches of a sample, one after the other", source="ours")
-        step_size: float = param(0.05, gt=0, description="of a step of Adam, in every latent value", source="ours")
+        step_size: float = param(0.1, gt=0, description="of a step of Adam, in every latent value", source="ours")
         eps: float = param(0.1, ge=0, description="how far a latent value moves freely", source=CODE)
         lambda1: float = param(100.0, ge=0, description="weight of what it moves beyond", source=CODE)
-        lambda2: float = param(100.0, ge=0, description="weight of the auxiliary classifier's loss", source=CODE)
+        lambda2: float = param(10.0, ge=0, description="weight of the auxiliary classifier's loss", source="ours (100)")
         noise: float = param(
             0.0, ge=0, le=1, description="largest change of a value of the generator's image; 0.1 in the authors' code",
             unit="image values", source="Song et al. 2018, section 3.3",
