@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -26,7 +27,10 @@ BATCH = 1 << 18
 """Image values in one call of a metric."""
 
 MOST_COMPARED = 100
-"""So many images are compared with each other, two by two."""
+"""At most so many images are compared with each other, two by two; of large images fewer, see `compared`."""
+
+COMPARED = 1 << 24
+"""Image values in all these comparisons."""
 
 Values = NDArray[np.float64]
 
@@ -85,9 +89,15 @@ def measured(groups: Sequence[PairGroup], metrics: Mapping[str, Metric]) -> dict
     return {kind: np.concatenate(pieces) for kind, pieces in found.items()}
 
 
-def closest_of_different_classes(originals: Originals, metric: Metric, most: int = MOST_COMPARED) -> Closest | None:
-    """Among the first `most` originals, two by two; None where no two are of different classes."""
-    count = min(most, len(originals.images))
+def compared(originals: Originals) -> int:
+    """How many of the first originals are compared two by two: of n it takes n (n - 1) / 2 pairs."""
+    pairs = COMPARED // originals.images[0].numel()
+    return min(MOST_COMPARED, len(originals.images), (1 + math.isqrt(1 + 8 * pairs)) // 2)
+
+
+def closest_of_different_classes(originals: Originals, metric: Metric) -> Closest | None:
+    """Among the first `compared` originals, two by two; None where no two are of different classes."""
+    count = compared(originals)
     first, second = torch.combinations(torch.arange(count)).unbind(1) if count > 1 else torch.zeros(2, 0).long()
     apart = originals.labels[first] != originals.labels[second]
     first, second = first[apart], second[apart]

@@ -8,11 +8,17 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 
-@pytest.mark.parametrize("arguments", [(), ("--report",)])
+@pytest.mark.parametrize("arguments", [(), ("--report",), ("--comparison",), ("--perception",)])
 def test_it_is_a_json_schema(charpy, arguments):
     done = charpy("schema", *arguments)
     assert done.code == 0
     Draft202012Validator.check_schema(json.loads(done.out))
+
+
+def test_one_schema_at_a_time(charpy):
+    done = charpy("schema", "--comparison", "--perception")
+    assert done.code == 2
+    assert "two schemas are asked for" in done.err
 
 
 def test_the_run_schema_takes_a_spec_and_refuses_a_typo(charpy):

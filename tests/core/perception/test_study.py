@@ -219,6 +219,16 @@ def test_values_are_those_of_the_metrics_in_any_batch(originals, monkeypatch):
         np.testing.assert_allclose(again, values[kind], rtol=1e-6)
 
 
+def test_fewer_of_large_images_are_compared():
+    def count(*shape):
+        return measure.compared(plain()._replace(images=torch.zeros(1, *shape).expand(500, -1, -1, -1)))
+
+    assert count(1, 28, 28) == count(3, 32, 32) == 100
+    large = count(3, 299, 299)
+    assert large * (large - 1) // 2 * 3 * 299 * 299 <= measure.COMPARED < large * (large + 1) // 2 * 3 * 299 * 299
+    assert measure.compared(plain(3)) == 3
+
+
 @pytest.mark.parametrize("kind", ["ssim", "l2"])
 def test_the_closest_of_different_classes_by_brute_force(originals, kind):
     metrics, _ = chosen_metrics([kind], registry(), look_alikes(originals, Limits())[0])
@@ -233,7 +243,7 @@ def test_the_closest_of_different_classes_by_brute_force(originals, kind):
     assert found.value == pytest.approx(values[expected], rel=1e-6)
     same = originals._replace(labels=torch.zeros(12).long())
     assert closest_of_different_classes(same, metric) is None
-    assert closest_of_different_classes(originals, metric, most=1) is None
+    assert closest_of_different_classes(originals._replace(images=originals.images[:1]), metric) is None
 
 
 def test_metrics_that_cannot_measure_are_left_out_or_refused(originals):

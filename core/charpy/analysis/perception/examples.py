@@ -15,7 +15,7 @@ from charpy.analysis.perception.labels import ALIKE, DIFFERENT
 from charpy.analysis.perception.rates import Values
 from charpy.analysis.perception.study import Measured, finite
 from charpy.perception.groups import Images, Originals, PairGroup
-from charpy.perception.measure import closest_of_different_classes, measured
+from charpy.perception.measure import closest_of_different_classes, compared, measured
 
 
 class Shown(NamedTuple):
@@ -78,7 +78,7 @@ def _closest(study: Measured, originals: Originals, kinds: Sequence[str]) -> Ite
             section="classes",
             metric=kind,
             pair=f"{first} and {second}",
-            group="two originals",
+            group=f"two of the first {compared(originals)} originals",
             original=_class(originals, int(label)),
             other=_class(originals, int(other)),
             values=values,
