@@ -42,6 +42,11 @@ MNIST, CIFAR10 = ("mnist-robust", "mnist-lenet-at"), ("cifar10-resnet-at", "cifa
 
 MEASURED = [{"kind": "l0_pixels"}, {"kind": "l2"}, {"kind": "linf"}, {"kind": "ssim"}]
 
+METRICS = (
+    "--metrics",
+    "l0_pixels,l0_features,l1,l2,linf,ssim,uqi,psnr,ciede2000,perceptual_diff,fourier,edges,gradients,alignment",
+)
+
 COMMANDS: Mapping[str, tuple[str, Sequence[str]]] = {
     "distances": (
         "distances.json",
@@ -60,8 +65,8 @@ COMMANDS: Mapping[str, tuple[str, Sequence[str]]] = {
             "combination",
         ),
     ),
-    "perceive-cifar10": ("perceive.json", ("perceive", "--data", "cifar10", "--samples", "1000")),
-    "perceive-mnist": ("perceive.json", ("perceive", "--data", "mnist", "--samples", "1000")),
+    "perceive-cifar10": ("perceive.json", ("perceive", "--data", "cifar10", "--samples", "1000", *METRICS)),
+    "perceive-mnist": ("perceive.json", ("perceive", "--data", "mnist", "--samples", "1000", *METRICS)),
 }
 """By folder: what it writes last, and the command."""
 

@@ -18,8 +18,11 @@ from charpy.plugins import Registry
 FIRST = ("l0_pixels", "l0_features", "l1", "l2", "linf", "ssim")
 """The order in which metrics are shown; those that are not here follow by name."""
 
-COSTLY = {"magnification": "takes long, so it is measured only where --metrics names it"}
+COSTLY = dict.fromkeys(("alignment", "magnification"), "takes long, so it is measured only where --metrics names it")
 """Metrics that are left out where none is named, and why."""
+
+LOADS = "would download the weights of a network, so it is measured only where --metrics names it"
+"""Why those with a parameter `download` are."""
 
 NORMS = frozenset(FIRST[:-1])
 
@@ -60,7 +63,9 @@ def chosen_metrics(
     wanted = [kind for kind in FIRST if kind in known] + sorted(known - set(FIRST)) if kinds is None else kinds
     pair = group.read(torch.arange(1))
     metrics: dict[str, Metric] = {}
-    left_out = {kind: why for kind, why in COSTLY.items() if kinds is None and kind in known}
+    left_out = {} if kinds is not None else {kind: why for kind, why in COSTLY.items() if kind in known}
+    if kinds is None:
+        left_out |= {kind: LOADS for kind in known if "download" in registry.load("metrics", kind).Params.model_fields}
     for kind in dict.fromkeys(wanted):
         if kind in left_out:
             continue

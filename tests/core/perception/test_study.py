@@ -250,7 +250,7 @@ def test_metrics_that_cannot_measure_are_left_out_or_refused(originals):
     group = look_alikes(originals, Limits())[0]
     metrics, left_out = chosen_metrics(None, registry(), group)
     assert list(metrics)[:6] == list(measure.FIRST)
-    assert set(left_out) == {"magnification", "ms_ssim", "vif"}
+    assert set(left_out) == {"alignment", "magnification", "lpips", "ms_ssim", "vif", "embedding"}
     assert "8 x 8" in left_out["vif"]
     named, nothing = chosen_metrics(["magnification", "l2", "l2"], registry(), group)
     assert (list(named), nothing) == (["magnification", "l2"], {})
