@@ -26,7 +26,7 @@ DIFFERENCE = 0.3
 """Pixels, of the finite differences of the refinement."""
 
 VALUES = 1 << 22
-"""Image values that the coarse search holds at a time, at least one image; it bounds the memory."""
+"""Image values that the search holds at a time, at least those of one image; it bounds the memory."""
 
 
 class Limits(NamedTuple):
@@ -60,8 +60,9 @@ def best_transforms(images: torch.Tensor, perturbed: torch.Tensor, limits: Limit
     The search is over rotations and scales, for each over all shifts by whole pixels at once, by correlation (Fourier).
     The best, and no transform, are refined by Levenberg-Marquardt.
     """
-    turns = _turns(limits, *_reduced(images[:1]).shape[-2:])
-    rows = max(1, VALUES // max(1, len(turns) * math.prod(_reduced(images[:1]).shape[1:])))
+    small = _reduced(images[:1]).shape[1:]
+    turns = _turns(limits, *small[1:])
+    rows = max(1, VALUES // max(1, len(turns) * math.prod(small), 4 * (FINALISTS + 1) * math.prod(images.shape[1:])))
     pairs = zip(torch.split(images, rows), torch.split(perturbed, rows), strict=True)
     return torch.cat([_best(*pair, limits, turns.to(images)) for pair in pairs])
 
@@ -85,9 +86,8 @@ def _best(images: torch.Tensor, perturbed: torch.Tensor, limits: Limits, turns: 
     small = _reduced(images), _reduced(perturbed)
     found, errors = _refined(*small, _with_none(_starts(*small, limits, turns)), limits, STEPS[0])
     ratio = [full / part for full, part in zip(images.shape[2:], small[0].shape[2:], strict=True)]
-    finalists = found.gather(1, errors.argsort(1)[:, :FINALISTS, None].expand(-1, -1, 4)) * found.new_tensor(
-        [1, *ratio, 1]
-    )
+    ranks = errors.argsort(1)[:, :FINALISTS, None].expand(-1, -1, 4)
+    finalists = found.gather(1, ranks) * found.new_tensor([1, *ratio, 1])
     found, errors = _refined(images, perturbed, _with_none(finalists), limits, STEPS[1])
     return found[torch.arange(len(found)), errors.argmin(1)]
 
