@@ -101,6 +101,6 @@ def rule_sentence(eps: EpsSummary) -> str:
         )
     return (
         f"{unit}: the largest level at which x0 + eps sign(x1) stays alike to x0, {settings.metric} "
-        f"{number(settings.threshold, 6)} or more alike, for {settings.combine} image{'' if settings.combine == 1 else 's'} "
-        "x1 of each other class"
+        f"{number(settings.threshold, 6)} or more alike, for {settings.combine} "
+        f"image{'' if settings.combine == 1 else 's'} x1 of each other class"
     )

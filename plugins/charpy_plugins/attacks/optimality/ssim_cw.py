@@ -6,14 +6,13 @@ import torch
 
 from charpy.geometry import column, norm_of
 from charpy.interfaces.attack import Attack, Family, Task
-from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
 from charpy.losses import unit_of
 from charpy.search.adam import direction, moments
 from charpy.search.constant import LARGEST, constants, falling, search_constant, stalled
 from charpy.search.stream import State, each_sample
 from charpy.search.witnesses import Witnesses
-from charpy.structure import WINDOW, OddWindow, Structure
+from charpy.structure import Structure, WindowParams
 from charpy.threat import Access, Norm
 
 PAPER = "Carlini & Wagner 2017, section V"
@@ -54,7 +53,7 @@ class SsimCw(Attack):
     family = Family.TARGET_OPTIMALITY
     source = "after Carlini & Wagner 2017 (IEEE S&P) and Sharif, Bauer & Reiter 2018, section 5.2 (CVPR workshop)"
 
-    class Params(BaseParams):
+    class Params(WindowParams):
         """Parameters of C&W with SSIM."""
 
         ssim_weight: float = param(1.0, ge=0, le=1e6, description="s, weight of 1 - SSIM", source="ours")
@@ -67,14 +66,6 @@ class SsimCw(Attack):
         abort_early: bool = param(True, description="end a descent that has stopped falling", source=PAPER)
         line_search: int = param(
             6, ge=0, le=30, description="trials between original and witness", unit="queries", source="ours"
-        )
-        window: OddWindow = param(
-            WINDOW,
-            ge=3,
-            le=43,
-            description="side of the Gaussian window, odd; the largest that fits in smaller images (7 in 8 x 8)",
-            unit="pixels",
-            source="Wang et al. 2004, section III.B",
         )
 
     def run(self, task: Task) -> None:
