@@ -1,19 +1,15 @@
-"""`eps.json`: a level for every sample, a threat model that knows how near the other classes are."""
+"""`eps.json` as `charpy distances` writes it: a level for every sample, and how it was chosen.
+
+A run asks less of such a file: see `charpy.own_levels`.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from charpy.errors import SpecError
 from charpy.threat import Norm
-
-SCHEMA = "charpy/eps/1"
-
-MOST_BYTES = 1 << 28
-"""A larger file holds no levels."""
 
 Level = Annotated[int, Field(ge=0, strict=True)]
 
@@ -76,29 +72,3 @@ class EpsFile(EpsPart):
 def eps_bytes(levels: EpsFile) -> bytes:
     """The file: UTF-8 JSON, indented, samples in their order."""
     return (levels.model_dump_json(by_alias=True, indent=1) + "\n").encode("utf-8")
-
-
-def read_eps(path: Path) -> EpsFile:
-    """The levels in `path`.
-
-    Raises:
-        SpecError: the file cannot be read or is no such file.
-    """
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except OSError as cause:
-        raise SpecError("the file of levels cannot be read", where=str(path), found=cause.strerror) from None
-    if len(content) > MOST_BYTES:
-        raise SpecError("too large for a file of levels", where=str(path), expected=f"at most {MOST_BYTES} bytes")
-    try:
-        return EpsFile.model_validate_json(content)
-    except ValidationError as cause:
-        first = cause.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise SpecError(
-            "this is no file of levels",
-            where=str(path),
-            found=f"{place}: {first['msg']}" if place else first["msg"],
-            expected=f"{SCHEMA}, as `charpy distances --eps-norm` writes it",
-        ) from None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from charpy.analysis.distances.document import Distances
-from charpy.epsfile import read_eps
+from charpy.epsfile import EpsFile
 from charpy.reports.distances_html import render_page
 from charpy.reports.json_report import json_bytes
 
@@ -25,7 +25,7 @@ def test_the_files_and_the_tables(charpy, tmp_path):
     assert json_bytes(document) == data
     assert json.loads(data)["schema"] == "charpy.distances/1"
     assert (tmp_path / "d" / "distances.html").read_bytes() == render_page(document)
-    levels = read_eps(tmp_path / "d" / "eps.json")
+    levels = EpsFile.model_validate_json((tmp_path / "d" / "eps.json").read_bytes())
     assert document.eps is not None
     assert levels.classes == document.eps.classes
     assert len(levels.samples) == 60
