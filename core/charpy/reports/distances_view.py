@@ -99,8 +99,8 @@ def rule_sentence(eps: EpsSummary) -> str:
             f"{unit}: the largest whole level below half the distance to the nearest image of another class among "
             f"{among}; two such balls around images of different classes have no point in common"
         )
+    images = "one image" if settings.combine == 1 else f"{settings.combine} images"
     return (
         f"{unit}: the largest level at which x0 + eps sign(x1) stays alike to x0, {settings.metric} "
-        f"{number(settings.threshold, 6)} or more alike, for {settings.combine} "
-        f"image{'' if settings.combine == 1 else 's'} x1 of each other class"
+        f"{number(settings.threshold, 6)} or more alike, for {images} x1 of each other class"
     )
