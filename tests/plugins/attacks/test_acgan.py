@@ -184,7 +184,7 @@ def test_noise_is_bounded_and_reaches_what_the_generator_cannot(trial):
 
 
 @pytest.mark.parametrize(
-    "change", [{"steps": 7}, {"step_size": 0.1}, {"eps": 0.3}, {"lambda1": 3.0}, {"lambda2": 3.0}, {"noise": 0.1}]
+    "change", [{"steps": 7}, {"step_size": 0.2}, {"eps": 0.3}, {"lambda1": 3.0}, {"lambda2": 3.0}, {"noise": 0.1}]
 )
 def test_every_parameter_has_an_effect(trial, change):
     def course(**params):
