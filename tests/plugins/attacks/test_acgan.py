@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from charpy.arrays import ArrayDataset
 from charpy.errors import DataError, ModelError, UnknownNameError
 from charpy.evaluator import evaluate
+from charpy.generators import open_generator
 from charpy.interfaces.dataset import Samples
 from charpy.interfaces.generator import Generator
 from charpy.pixels import as_images
-from charpy.plugins import registry
+from charpy.plugins import Registry, registry
 from charpy.random import Random, sample_keys
 from charpy.runfile import RunFile
 from charpy.specs import RunSpec, parse
@@ -289,6 +292,20 @@ def test_what_is_no_generator_is_refused_by_name(stranger, name, error, words):
         opened(f"{stranger}:{name}").generator.generate(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64))
     for word in words:
         assert word in str(refused.value)
+
+
+def test_a_strangers_kind_and_its_references_are_found():
+    class Reading(Toy):
+        @classmethod
+        def accepts(cls, reference):
+            return {} if reference == "a toy" else None
+
+    found = Registry([])
+    found.add(SimpleNamespace(charpy_generators=lambda: {"toy": Toy, "reading": Reading}), "stranger")
+    assert type(open_generator("toy", found)) is Toy
+    assert type(open_generator("a toy", found)) is Reading
+    with pytest.raises(UnknownNameError, match="did you mean toy"):
+        open_generator("tyo", found)
 
 
 def test_an_unknown_generator_is_refused_with_what_could_be_given():
