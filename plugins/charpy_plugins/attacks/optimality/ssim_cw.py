@@ -56,7 +56,7 @@ class SsimCw(Attack):
     class Params(WindowParams):
         """Parameters of C&W with SSIM."""
 
-        ssim_weight: float = param(1.0, ge=0, le=1e6, description="s, weight of 1 - SSIM", source="ours")
+        ssim_weight: float = param(10.0, ge=0, le=1e6, description="s, weight of 1 - SSIM", source="ours")
         l2_weight: float = param(1.0, ge=0, le=1e6, description="l, weight of the squared length", source="ours")
         steps: int = param(1000, ge=1, description="steps of one descent, the budget allowing", source=PAPER)
         searches: int = param(9, ge=1, description="constants that are tried", source=PAPER)
