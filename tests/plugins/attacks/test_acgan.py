@@ -115,6 +115,21 @@ def test_every_witness_is_of_its_class_as_it_is_stored(trial, grid):
     assert int((fools & (Toy().classify(shown).argmax(1) != 0)).sum()) > 10  # there was much to be kept out
 
 
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.94])
+def test_a_witness_is_as_sure_as_it_has_to_be(trial, confidence):
+    """The auxiliary classifier is less sure the nearer an image is to where the model is wrong."""
+    rest = {"starts": 20, "steps": 5, "lambda1": 0, "lambda2": 0.1, "step_size": 0.3}
+    zeros = torch.zeros(COUNT, dtype=torch.int64)
+    done = trial(made(confidence=confidence, **rest), looks_at(1, 0.1), zeros)
+    stored = as_images(done.found.images[done.found.found])
+    sure = Toy().classify(stored).softmax(1)[:, 0]
+    assert len(stored) > COUNT // 2
+    assert sure.min() >= confidence
+    loose = trial(made(**rest), looks_at(1, 0.1), zeros).found
+    least = Toy().classify(as_images(loose.images[loose.found])).softmax(1)[:, 0].min()
+    assert least < 0.9
+
+
 def test_what_the_auxiliary_classifier_never_confirms_is_no_witness(trial):
     attack = made(starts=20, steps=5, lambda1=0, lambda2=0)
     done = trial(attack, looks_at(1, 0.26), torch.zeros(COUNT, dtype=torch.int64))  # beyond 1/4 it is another class

@@ -71,6 +71,13 @@ class Acgan(Attack):
         eps: float = param(0.5, ge=0, description="how far a latent value moves freely", source="ours (0.1)")
         lambda1: float = param(100.0, ge=0, description="weight of what it moves beyond", source=CODE)
         lambda2: float = param(10.0, ge=0, description="weight of the auxiliary classifier's loss", source="ours (100)")
+        confidence: float = param(
+            0.0,
+            ge=0,
+            lt=1,
+            description="least probability that the auxiliary classifier gives the class of a witness",
+            source="ours",
+        )
         noise: float = param(
             0.0, ge=0, le=1, description="largest change of a value of the generator's image; 0.1 in the authors' code",
             unit="image values", source="Song et al. 2018, section 3.3",
@@ -156,12 +163,15 @@ class Acgan(Attack):
         return noisy
 
     def _auxiliary(self, shown: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gradient `(B, C, H, W)` of the auxiliary cross-entropy at `shown`; bool `(B,)`, where it names the label."""
+        """Gradient `(B, C, H, W)` of the auxiliary cross-entropy at `shown`; bool `(B,)`, where it names the label, and
+        is as sure as it has to be.
+        """
         images = as_images(shown).detach().clone().requires_grad_(True)
         with torch.enable_grad():
             scores = self.generator.classify(images).to(labels.device)
-            loss = functional.cross_entropy(scores, labels, reduction="sum")
-        return torch.autograd.grad(loss, images)[0], scores.argmax(1) == labels
+            losses = functional.cross_entropy(scores, labels, reduction="none")
+        named = (scores.argmax(1) == labels) & ((-losses).exp() >= self.params.confidence)
+        return torch.autograd.grad(losses.sum(), images)[0], named
 
     def _slope(self, task: Task, shown: torch.Tensor, sample: torch.Tensor, legitimate: torch.Tensor) -> torch.Tensor:
         """`(B, C, H, W)`: gradient of L0 at `shown`. What the auxiliary classifier does not confirm is a rehearsal."""
