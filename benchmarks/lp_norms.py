@@ -47,6 +47,9 @@ METRICS = (
     "l0_pixels,l0_features,l1,l2,linf,ssim,uqi,psnr,ciede2000,perceptual_diff,fourier,edges,gradients,alignment",
 )
 
+BOUNDS = ("--rotation", "30", "--shift", "3")
+"""Of Engstrom et al. 2019, whose images the paper shows, on 32 x 32 pixels."""
+
 COMMANDS: Mapping[str, tuple[str, Sequence[str]]] = {
     "distances": (
         "distances.json",
@@ -66,9 +69,20 @@ COMMANDS: Mapping[str, tuple[str, Sequence[str]]] = {
         ),
     ),
     "perceive-cifar10": ("perceive.json", ("perceive", "--data", "cifar10", "--samples", "1000", *METRICS)),
+    "perceive-engstrom": (
+        "perceive.json",
+        ("perceive", "--data", "cifar10", "--samples", "1000", "--metrics", "l0_features,l2,linf,ssim", *BOUNDS),
+    ),
     "perceive-mnist": ("perceive.json", ("perceive", "--data", "mnist", "--samples", "1000", *METRICS)),
 }
 """By folder: what it writes last, and the command."""
+
+
+def of_witnesses(out: Path) -> tuple[str, Sequence[str]]:
+    """What `perceive` makes of the images of sections 4.4 and 4.5, taken for what they were made to be."""
+    runs = [str(out / part / CIFAR10[0]) for part in ("l2", "linf")]
+    stated = ("--alike", "imperceptible", "--different", "perceptible")
+    return "perceive.json", ("perceive", *runs, *METRICS, *stated)
 
 
 def specs(samples: int | None) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -112,7 +126,10 @@ def main(*, out: Path, samples: int | None = None, workers: int = 2) -> int:
             for folder, (last, arguments) in COMMANDS.items()
         }
     failed = [folder for folder, job in jobs.items() if job.result()]
-    fill(PAGE, blocks(out, [folder for folder in jobs if folder not in failed]))
+    last, arguments = of_witnesses(out)
+    if command(arguments, out, Path("perceive-witnesses"), last):
+        failed.append("perceive-witnesses")
+    fill(PAGE, blocks(out, [folder for folder in (*jobs, "perceive-witnesses") if folder not in failed]))
     if failed:
         print("without a result:", ", ".join(failed), file=sys.stderr)
     return 1 if failed else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,8 @@ from charpy.runfile import RunFile
 
 PIXELS = 28 * 28
 
+ENGSTROM = "perceive-engstrom"
+
 
 def blocks(out: Path, folders: Sequence[str]) -> dict[str, str]:
     """Every block that the runs below `out` can fill, as Markdown."""
@@ -26,8 +29,9 @@ def blocks(out: Path, folders: Sequence[str]) -> dict[str, str]:
         "pairs": "\n".join(_pairs(out, [folder for folder in folders if folder.startswith(("l2/", "linf/"))])),
         "heat": "\n".join(_heat(out / "distances")) if "distances" in folders else "",
         "eps": "\n".join(_eps(out / "eps")) if "eps" in folders else "",
-        "far": "\n".join(_far(out / "perceive-cifar10")) if "perceive-cifar10" in folders else "",
-        "conditions": "\n".join(_conditions(out, [f for f in folders if f.startswith("perceive-")])),
+        "far": "\n".join(_far(out, [f for f in ("perceive-cifar10", ENGSTROM) if f in folders])),
+        "conditions": "\n".join(_conditions(out, [f for f in ("perceive-cifar10", "perceive-mnist") if f in folders])),
+        "witnesses": "\n".join(_conditions(out, [f for f in ("perceive-witnesses",) if f in folders])),
         "how": f"Written by `{command()}`. {Sheet('').machine}.",
     }
     return {name: text for name, text in texts.items() if text}
@@ -101,16 +105,36 @@ def _eps(folder: Path) -> Iterator[str]:
     yield from table(["class", "smallest", "quartile", "median", "quartile", "largest"], rows)
 
 
-def _far(folder: Path) -> Iterator[str]:
+PICTURES = {"l0_features": 3010.0, "l2": 15.83, "linf": 0.87}
+"""Section 3.1: what two pictures of 32 x 32, turned or shifted, are at least."""
+
+
+def _far(out: Path, folders: Sequence[str]) -> Iterator[str]:
     """How far look-alikes are, beside section 3.1."""
-    kinds = ("l0_features", "l2", "linf", "ssim")
-    rows = []
-    for group in _json(folder / "perceive.json")["groups"]:
-        values = [group["values"][kind] for kind in kinds]
-        cells = (f"{part['median']:.4g} ({part['low']:.4g} to {part['high']:.4g})" for part in values)
-        rows.append((group["name"], group["text"], *cells))
-    rows.append(("*paper*", "*two images, turned or shifted*", "*>= 3,010*", "*>= 15.83*", "*>= 0.87*", "*0.36*"))
-    yield from table(["pairs", "how they are made", "L0, features", "L2", "Linf", "SSIM"], rows)
+    rows: list[Sequence[str]] = []
+    for folder in folders:
+        pairs = _pairs_of(out / folder / "pairs.csv")
+        for group in _json(out / folder / "perceive.json")["groups"]:
+            if not group["alike"] or (folder == ENGSTROM and group["name"] in {"scaled", "brighter or darker"}):
+                continue
+            values = [group["values"][kind] for kind in (*PICTURES, "ssim")]
+            cells = (f"{part['median']:.4g} ({part['low']:.4g} to {part['high']:.4g})" for part in values)
+            reached = np.array([[float(pair[kind]) for kind in PICTURES] for pair in pairs[group["name"]]])
+            past = reached >= np.array(list(PICTURES.values()))
+            shares = [*past.mean(0), past.all(1).mean()]
+            rows.append((group["text"], *cells, " / ".join(f"{100 * share:.0f} %" for share in shares)))
+    rows.append(("*the paper's two pictures*", "*>= 3,010*", "*>= 15.83*", "*>= 0.87*", "*0.36*", ""))
+    head = ["change", "L0, features", "L2", "Linf", "SSIM", "past L0 / L2 / Linf / all"]
+    yield from table(head, rows)
+
+
+def _pairs_of(path: Path) -> dict[str, list[dict[str, str]]]:
+    """The rows of `pairs.csv`, by group."""
+    found: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            found[row["group"]].append(row)
+    return found
 
 
 def _conditions(out: Path, folders: Sequence[str]) -> Iterator[str]:
