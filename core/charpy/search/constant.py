@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from charpy.interfaces.component import Params as BaseParams
+from charpy.interfaces.component import param
 from charpy.search.stream import State
 
 LARGEST = 1e10
@@ -14,6 +16,23 @@ CHECKS = 10
 
 FALLEN = 0.9999
 """The share of its loss at the last check that a descent must have come under."""
+
+
+CARLINI = "Carlini & Wagner 2017, section V"
+
+
+class DescentParams(BaseParams):
+    """The descents of Carlini & Wagner, and the search for the constant."""
+
+    steps: int = param(1000, ge=1, description="steps of one descent, the budget allowing", source=CARLINI)
+    searches: int = param(9, ge=1, description="constants that are tried (L2)", source=CARLINI)
+    learning_rate: float = param(0.01, gt=0, description="of Adam", source=CARLINI)
+    constant: float = param(1e-3, gt=0, description="first c", source=CARLINI)
+    confidence: float = param(0.0, ge=0, description="margin beyond the boundary", unit="logits", source=CARLINI)
+    abort_early: bool = param(True, description="end a descent that has stopped falling (L2, L0)", source=CARLINI)
+    line_search: int = param(
+        6, ge=0, le=30, description="trials between original and witness (L2, Linf)", unit="queries", source="ours"
+    )
 
 
 def constants(sample: torch.Tensor, first: float) -> State:

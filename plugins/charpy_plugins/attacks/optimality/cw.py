@@ -6,16 +6,13 @@ import torch
 
 from charpy.geometry import column, largest, norm_of
 from charpy.interfaces.attack import Attack, Family, Task
-from charpy.interfaces.component import Params as BaseParams
-from charpy.interfaces.component import param
 from charpy.losses import unit_of
 from charpy.search.adam import direction, moments
-from charpy.search.constant import LARGEST, constants, falling, search_constant, stalled
+from charpy.search.constant import LARGEST, DescentParams, constants, falling, search_constant, stalled
 from charpy.search.stream import State, each_sample
 from charpy.search.witnesses import Witnesses
 from charpy.threat import Access, Norm
 
-PAPER = "Carlini & Wagner 2017, section V"
 INSIDE, NEARER = 0.999999, 0.999
 """tanh reaches the ends of the box only at infinity: no value begins further out. There its slope is 2e-6, from which
 a descent that the budget cuts short does not get away in time: in L2 that one begins nearer to the middle."""
@@ -69,18 +66,8 @@ class Cw(Attack):
     family = Family.TARGET_OPTIMALITY
     source = "Carlini & Wagner 2017, Towards evaluating the robustness of neural networks (IEEE S&P)"
 
-    class Params(BaseParams):
+    class Params(DescentParams):
         """Parameters of C&W."""
-
-        steps: int = param(1000, ge=1, description="steps of one descent, the budget allowing", source=PAPER)
-        searches: int = param(9, ge=1, description="L2: constants that are tried", source=PAPER)
-        learning_rate: float = param(0.01, gt=0, description="of Adam", source=PAPER)
-        constant: float = param(1e-3, gt=0, description="first c", source=PAPER)
-        confidence: float = param(0.0, ge=0, description="margin beyond the boundary", unit="logits", source=PAPER)
-        abort_early: bool = param(True, description="end a descent that has stopped falling (L2, L0)", source=PAPER)
-        line_search: int = param(
-            6, ge=0, le=30, description="L2, Linf: trials between original and witness", unit="queries", source="ours"
-        )
 
     def run(self, task: Task) -> None:
         """Descend for every sample until its searches or its budget are spent."""

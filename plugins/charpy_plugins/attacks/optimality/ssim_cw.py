@@ -9,13 +9,12 @@ from charpy.interfaces.attack import Attack, Family, Task
 from charpy.interfaces.component import param
 from charpy.losses import unit_of
 from charpy.search.adam import direction, moments
-from charpy.search.constant import LARGEST, constants, falling, search_constant, stalled
+from charpy.search.constant import LARGEST, DescentParams, constants, falling, search_constant, stalled
 from charpy.search.stream import State, each_sample
 from charpy.search.witnesses import Witnesses
 from charpy.structure import Structure, WindowParams
 from charpy.threat import Access, Norm
 
-PAPER = "Carlini & Wagner 2017, section V"
 INSIDE, NEARER, CUT = 0.999999, 0.999, 0.1
 """tanh reaches the ends of the box only at infinity: no value begins further out; nearer to the middle where a descent
 has less than the share `CUT` of its steps."""
@@ -53,20 +52,11 @@ class SsimCw(Attack):
     family = Family.TARGET_OPTIMALITY
     source = "after Carlini & Wagner 2017 (IEEE S&P) and Sharif, Bauer & Reiter 2018, section 5.2 (CVPR workshop)"
 
-    class Params(WindowParams):
+    class Params(WindowParams, DescentParams):
         """Parameters of C&W with SSIM."""
 
         ssim_weight: float = param(10.0, ge=0, le=1e6, description="s, weight of 1 - SSIM", source="ours")
         l2_weight: float = param(1.0, ge=0, le=1e6, description="l, weight of the squared length", source="ours")
-        steps: int = param(1000, ge=1, description="steps of one descent, the budget allowing", source=PAPER)
-        searches: int = param(9, ge=1, description="constants that are tried", source=PAPER)
-        learning_rate: float = param(0.01, gt=0, description="of Adam", source=PAPER)
-        constant: float = param(1e-3, gt=0, description="first c", source=PAPER)
-        confidence: float = param(0.0, ge=0, description="margin beyond the boundary", unit="logits", source=PAPER)
-        abort_early: bool = param(True, description="end a descent that has stopped falling", source=PAPER)
-        line_search: int = param(
-            6, ge=0, le=30, description="trials between original and witness", unit="queries", source="ours"
-        )
 
     def run(self, task: Task) -> None:
         """Descend for every sample until its searches or its budget are spent."""
