@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from charpy.analysis.document import Assessment, DrillPart, IndicatorKind, IndicatorPart
 from charpy.reports import norms
 from charpy.reports.figures import NO_BREAK, NOTHING, number, percent
+from charpy.threat import BALLS
 
 TITLES: dict[IndicatorKind, str] = {
     "zero_gradients": "Gradients that are zero",
@@ -103,7 +104,10 @@ def _trust(assessment: Assessment, norm: str) -> Trust:
         norm=norm,
         title=norms.name(norm),
         levels=levels,
-        grades=tuple((_levels(of), grade, _NAMES[grade], reasons) for (grade, reasons), of in grades.items()),
+        grades=tuple(
+            (_levels(of) if norm in BALLS else "any image", grade, _NAMES[grade], reasons)
+            for (grade, reasons), of in grades.items()
+        ),
         checks=tuple(
             (title, _MEANINGS[kind], tuple(_check(parts, levels, drills) for parts in rows[kind].values()))
             for kind, title in TITLES.items()
