@@ -49,11 +49,23 @@ def test_the_mode_of_an_attack_is_in_its_name(synthetic, tmp_path):
     synthetic.build(path, [synthetic.FRAIL]).close()
     with closing(sqlite3.connect(path)) as run, run:
         run.execute("""UPDATE units SET detail = '{"params": {"mode": "perceptible"}}' WHERE attack = 'thr-de'""")
+        run.execute("""UPDATE units SET kind = attack WHERE attack = 'thr-de'""")
     with RunFile.open(path) as run:
         _, groups, _ = read_runs([run])
     names = [group.name for group in groups]
     assert "thr-de, perceptible (Linf)" in names
     assert "thr-cma (Linf)" in names
+
+
+def test_an_attack_that_was_given_a_name_keeps_it(synthetic, tmp_path):
+    path = tmp_path / "run.charpy"
+    synthetic.build(path, [synthetic.FRAIL]).close()
+    with closing(sqlite3.connect(path)) as run, run:
+        run.execute("""UPDATE units SET detail = '{"params": {"mode": "perceptible"}}' WHERE attack = 'thr-de'""")
+        run.execute("""UPDATE units SET kind = 'ssim_pgd' WHERE attack = 'thr-de'""")
+    with RunFile.open(path) as run:
+        _, groups, _ = read_runs([run])
+    assert "thr-de (Linf)" in {group.name for group in groups}
 
 
 def test_models_and_runs_are_told_apart(synthetic, tmp_path):

@@ -20,7 +20,7 @@ from charpy.threat import Grid, Norm
 
 
 class Attempt(NamedTuple):
-    """What made a witness: where it stands in the runs, the attack with its mode if it has one, and the norm."""
+    """What made a witness: where it stands in the runs, the attack by its name (or kind and mode), and the norm."""
 
     run: int
     model: int
@@ -99,10 +99,12 @@ def _read(run: RunFile, number: int, grid: Grid, found: _Read) -> None:
         found.models[number, model] = str(part["name"])
         rows = {row.sample: row for row in run.samples(model)}
         modes = {
-            (unit["norm"], unit["step"]): unit["detail"].get("params", {}).get("mode") for unit in run.units(model)
+            (unit["norm"], unit["step"]): unit["detail"].get("params", {}).get("mode")
+            for unit in run.units(model)
+            if unit["attack"] == unit["kind"]  # one with a name of its own is told apart by that
         }
         for witness in run.witnesses(model):
-            row, mode = rows[witness.sample], modes[witness.norm, witness.step]
+            row, mode = rows[witness.sample], modes.get((witness.norm, witness.step))
             attack = f"{witness.attack}, {mode}" if isinstance(mode, str) else witness.attack
             of_attempt = found.witnesses.setdefault(Attempt(number, model, witness.norm, witness.step, attack), {})
             if row.id in of_attempt:
