@@ -110,6 +110,8 @@ def test_the_page_has_a_section_of_its_own(both, alone):
     assert page.count("Unrestricted examples</h3>") == 1
     assert "Level by level" not in page
     assert "How robust accuracy falls" not in page
+    assert "th = 1" not in page.split("How to read this")[0].replace("&nbsp;", " ").replace("\u00a0", " ")
+    assert "Unrestricted (any image)</h4>" in page
     assert "negative: asked 24" in page
     assert page.count("bounded by the attack alone") == min(12, negatives_that_break())
 

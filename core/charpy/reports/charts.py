@@ -23,6 +23,9 @@ LONG_AXIS = (0, 1, 3, 5, 10, 30, 127)
 LONG = 20
 """An axis of the dual levels that is longer than this is logarithmic."""
 
+FEW = 8
+"""As many levels as this, at most, are each a tick and a mark, however long their axis."""
+
 DRAWN = 256
 """Of a range longer than 1..127, about so many levels are drawn, evenly spaced on a logarithmic axis."""
 
@@ -132,17 +135,21 @@ def _curves(points: Sequence[Point], prefix: str) -> str:
         "value:Q", title="not broken, share of all samples", scale=alt.Scale(domain=[0, 1]),
         axis=alt.Axis(format="%", values=[0, 0.2, 0.4, 0.6, 0.8, 1]),
     )  # fmt: skip
-    layers = _curve_layers(alt, x, y, shown, rows, marks=not long)
+    layers = _curve_layers(alt, x, y, shown, rows, marks=not long or _few(points))
     chart = alt.layer(*layers, data=alt.InlineData(values=rows)).properties(width=WIDTH, height=HEIGHT)
     return as_svg(chart.to_dict(), prefix, _curves_text(points))
 
 
 def _ticks(points: Sequence[Point], last: int, long: bool) -> list[int]:
-    if not long:
+    if not long or _few(points):
         return sorted({point.th for point in points})
     decades = [10**power for power in range(len(str(last)))]
     ticks = list(LONG_AXIS) if last <= LAST_LEVEL else [0, *decades]
     return [tick for tick in ticks if tick <= last]
+
+
+def _few(points: Sequence[Point]) -> bool:
+    return len({point.th for point in points if point.th}) <= FEW
 
 
 def agreement_svg(agreement: Sequence[AgreementPart], prefix: str) -> str:

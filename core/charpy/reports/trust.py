@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from charpy.analysis.document import Assessment, DrillPart, IndicatorKind, IndicatorPart
 from charpy.reports import norms
 from charpy.reports.figures import NO_BREAK, NOTHING, number, percent
-from charpy.threat import BALLS
+from charpy.threat import Norm
 
 TITLES: dict[IndicatorKind, str] = {
     "zero_gradients": "Gradients that are zero",
@@ -66,6 +66,7 @@ class Trust:
     """The evidence under one norm.
 
     Attributes:
+        heads: the heading of each level.
         grades: `(levels, grade, its name, reasons)`.
         checks: per indicator `(title, what its value is, its rows)`.
         fired: `(which, the attack and the levels, advice)`, one for all levels.
@@ -73,7 +74,7 @@ class Trust:
 
     norm: str
     title: str
-    levels: tuple[int, ...]
+    heads: tuple[str, ...]
     grades: tuple[tuple[str, str, str, tuple[str, ...]], ...]
     checks: tuple[tuple[str, str, tuple[Check, ...]], ...]
     fired: tuple[tuple[str, str, str], ...]
@@ -103,11 +104,8 @@ def _trust(assessment: Assessment, norm: str) -> Trust:
     return Trust(
         norm=norm,
         title=norms.name(norm),
-        levels=levels,
-        grades=tuple(
-            (_levels(of) if norm in BALLS else "any image", grade, _NAMES[grade], reasons)
-            for (grade, reasons), of in grades.items()
-        ),
+        heads=tuple(_levels(norm, [th]).replace(" ", NO_BREAK) for th in levels),
+        grades=tuple((_levels(norm, of), grade, _NAMES[grade], reasons) for (grade, reasons), of in grades.items()),
         checks=tuple(
             (title, _MEANINGS[kind], tuple(_check(parts, levels, drills) for parts in rows[kind].values()))
             for kind, title in TITLES.items()
@@ -156,10 +154,12 @@ def _fired(parts: Sequence[IndicatorPart]) -> list[tuple[str, str, str]]:
     rows = []
     for (kind, _), same in groups.items():
         levels = [part.th for part in same if part.th is not None]
-        where = [same[0].attack or "", _levels(levels) if levels else ""]
+        where = [same[0].attack or "", _levels(same[0].norm, levels) if levels else ""]
         rows.append((TITLES[kind], ", ".join(filter(None, where)), same[0].advice))
     return rows
 
 
-def _levels(levels: Iterable[int]) -> str:
+def _levels(norm: str | None, levels: Iterable[int]) -> str:
+    if norm == Norm.UNRESTRICTED:
+        return norms.UNITS[Norm.UNRESTRICTED]
     return f"th = {', '.join(map(norms.level, levels))}"

@@ -13,7 +13,7 @@ from PIL import Image
 from charpy.analysis.gallery import GalleryItem
 from charpy.analysis.summary import RunSummary
 from charpy.magnification import magnified
-from charpy.reports.charts import curve_points
+from charpy.reports.charts import curve_points, curves_svg
 from charpy.reports.figures import duration, interval, number, percent, queries
 from charpy.reports.images import Picture, pictures, scaled
 from charpy.reports.inert import visible
@@ -36,6 +36,14 @@ def test_curve_starts_at_the_clean_accuracy(summary: RunSummary) -> None:
     assert points["l0", 0] == points["linf", 0] == 7 / 8
     assert points["l0", 1] == 6 / 8
     assert points["linf", 10] == 4 / 8
+
+
+def test_the_largest_of_a_few_levels_is_a_tick_of_a_long_axis(summary: RunSummary) -> None:
+    assessment = summary.assessments[0]
+    threats = tuple(part.model_copy(update={"th": 26 if part.th == 10 else part.th}) for part in assessment.threats)
+    ((_, chart),) = curves_svg(assessment.model_copy(update={"threats": threats}), "chart")
+    assert ">26</text>" in chart
+    assert ">10</text>" not in chart
 
 
 def test_pngs_hold_the_exact_pixels() -> None:
