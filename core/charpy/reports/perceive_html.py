@@ -20,6 +20,9 @@ from charpy.reports.scatter import mark
 SPREAD = ("l0_pixels", "l0_features", "l2", "linf", "ssim")
 """Metrics whose spread is shown, beside the leads: those of which the paper has figures."""
 
+ALL_SPREADS = 6
+"""Of as many metrics as this, at most, each one's spread is shown."""
+
 
 class Chart(NamedTuple):
     """ROC curves and their legend."""
@@ -57,7 +60,7 @@ def render_page(study: Study, leads: tuple[str, ...]) -> bytes:
         usual=[(part, at) for part in document.metrics for at in part.thresholds if at.role == "usual"],
         best=_best(document),
         metrics=[(part, rates_svg(part, f"rates-{place}")) for place, part in enumerate(document.metrics)],
-        spreads=[part for part in document.metrics if part.kind in {*SPREAD, *leads}],
+        spreads=_spreads(document, leads),
         scatter=scatter_svg(study.measured, leads[0], leads[-1], "scatter") if len(leads) > 1 else "",
         leads=leads,
         marks=[mark(group.name, place) for place, group in enumerate(document.groups)],
@@ -68,6 +71,12 @@ def render_page(study: Study, leads: tuple[str, ...]) -> bytes:
         css=markup(template_text("style.css") + template_text("perceive.css")),
     )
     return text.encode("utf-8", errors="xmlcharrefreplace")
+
+
+def _spreads(document: Perception, leads: tuple[str, ...]) -> list[MetricPart]:
+    if len(document.metrics) <= ALL_SPREADS:
+        return list(document.metrics)
+    return [part for part in document.metrics if part.kind in {*SPREAD, *leads}]
 
 
 def _rocs(document: Perception) -> list[Chart]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from charpy.analysis.document import Share
-from charpy.analysis.perception.document import Perception, ThresholdPart
+from charpy.analysis.perception.document import GroupPart, Perception, ThresholdPart
 from charpy.reports.figures import NOTHING, interval, number, percent
 from charpy.reports.inert import visible
 
@@ -34,6 +34,13 @@ def perception_tables(document: Perception) -> Iterator[Table]:
         ]
         title = f"The best threshold on these pairs, by {judge} (0.5 is a coin)"
         yield _table(title, (*HEAD, "area under ROC", "95 %"), rows)
+    else:
+        rows = [[part.name, str(part.pairs), *_medians(part)] for part in document.groups]
+        yield _table("Medians", ("group", "pairs", *document.groups[0].values), rows)
+
+
+def _medians(part: GroupPart) -> list[str]:
+    return [NOTHING if spread.median is None else f"{spread.median:.4g}" for spread in part.values.values()]
 
 
 def _row(at: ThresholdPart) -> list[str]:

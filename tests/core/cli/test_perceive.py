@@ -109,6 +109,19 @@ def test_two_folders(charpy, tmp_path):
     assert {"0.png", "0.png|rotated"} <= {row["pair"] for row in rows(tmp_path / "charpy-perception")}
 
 
+def test_two_folders_without_a_label_are_measured_all_the_same(charpy, tmp_path):
+    for folder, value in (("a", 0), ("b", 51)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.full((9, 9), value, np.uint8)).save(tmp_path / folder / "0.png")
+    done = charpy("perceive", "--originals", "a", "--changed", "b", "--metrics", "linf,psnr,l1")
+    assert done.code == 0, done.err
+    line = next(line for line in done.out.splitlines() if "changed" in line)
+    assert line.replace("│", "|").replace(" ", "") == "|changed|1|0.2|13.98|16.2|"  # 51/255, -20 log10, 81 values
+    page = (tmp_path / "charpy-perception" / "perceive.html").read_text(encoding="utf-8")
+    head = page.split("How the pairs were made")[1].split("</thead>")[0]
+    assert all(f">{kind}</th>" in head for kind in ("linf", "psnr", "l1"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -146,6 +146,9 @@ def test_the_pairs_that_are_shown(study):
 def test_the_verdict(study):
     assert "no condition on any of 2 metrics is both necessary and sufficient" in study.document.verdict
     assert "By the proxy" in study.document.verdict
+    mixed = [group("near", [0.1, 0.5], Look.ALIKE), group("far", [0.3, 0.6], Look.DIFFERENT)]
+    single = perceive(plain(), mixed, {"level": Level()}, labels_of(mixed), leads=("level",))
+    assert "no condition on level is both necessary and sufficient" in single.document.verdict
     apart = [group("near", [0.1, 0.2], Look.ALIKE), group("far", [0.5, 0.6], Look.DIFFERENT)]
     clear = perceive(plain(), apart, {"level": Level()}, labels_of(apart), leads=("level",))
     assert "a condition on level is both necessary and sufficient" in clear.document.verdict

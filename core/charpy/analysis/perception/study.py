@@ -106,9 +106,9 @@ def verdict(parts: Sequence[MetricPart], source: str) -> str:
             f"On these pairs, by {according}, a condition on {listed} is both necessary and sufficient: it tells all."
         )
     part, at = min(best, key=lambda item: (item[1].left_out.value or 0) + (item[1].let_in.value or 0))
+    which = f"any of {len(best)} metrics" if len(best) > 1 else part.kind
     return (
-        f"By {according}, no condition on any of {len(best)} metrics is both necessary and sufficient for looking "
-        "alike. "
+        f"By {according}, no condition on {which} is both necessary and sufficient for looking alike. "
         f"The one that comes nearest, {part.kind} {at.title}, leaves out {_percent(at.left_out)} of the pairs that "
         f"look alike and lets in {_percent(at.let_in)} of those that look different."
     )
