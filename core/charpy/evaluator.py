@@ -298,7 +298,8 @@ def _model_part(subject: Subject, item: _Ready, data: Dataset) -> dict[str, Any]
         "defenses": list(subject.defenses),
         "attackers": subject.attackers.value,
         "fingerprint": dict(model.fingerprint()),
-        "notes": [*found.notes, *getattr(model, "notes", ()), *bench.engine.notes],
+        "notes": [*found.notes, *getattr(model, "notes", ())],
+        "engine_notes": list(bench.engine.notes),
     }
 
 

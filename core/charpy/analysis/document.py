@@ -45,6 +45,9 @@ class ModelPart(Part):
     attackers: str = Field(default="adaptive", description="what the attacks saw of the defences")
     fingerprint: dict[str, str]
     notes: tuple[str, ...] = ()
+    engine_notes: tuple[str, ...] = Field(
+        default=(), description="of the engines: why another was not taken, what was seen of the one that was"
+    )
 
 
 class DatasetPart(Part):
@@ -397,7 +400,7 @@ class AssessmentSet(Part):
     reports: tuple[Assessment, ...]
 
 
-TIMES = frozenset({"seconds", "overhead", "environment", "micro_batch", "engine", "gradient_engine"})
+TIMES = frozenset({"seconds", "overhead", "environment", "micro_batch", "engine", "gradient_engine", "engine_notes"})
 """Fields that a second run with the same seed may change: times, and what was measured on the machine."""
 
 

@@ -257,6 +257,7 @@ def _facts(assessment: Assessment) -> tuple[tuple[str, tuple[tuple[str, str], ..
             "query engine": f"{model.engine}, {model.micro_batch} rows a batch",
             **{f"fingerprint: {key}": value for key, value in model.fingerprint.items()},
             **_numbered("note", model.notes),
+            **_numbered("engine note", model.engine_notes),
         },
         "Data": {
             "name": dataset.name,
