@@ -119,6 +119,21 @@ def test_where_tau_forbids_all_but_translations_a_tenth_of_it_is_tried(attack_wi
     assert broken[1] == len(IMAGES)
 
 
+def test_a_budget_too_small_for_every_weight_is_shared_among_them(attack_with):
+    """A whole search with the first weight, in vain, would take the budget."""
+    trial = attack_with(Stadv(Stadv.Params(tau=100.0, reach=0.1)), MODEL, IMAGES, queries=60, **FREE)
+    assert all(trial.broken)
+
+
+def test_the_next_weight_goes_on_from_the_flow_that_the_last_one_ended_at(flows, attack_with):
+    out_of_reach = LinearClassifier(MODEL.weight, torch.tensor([1e3, 0.0, 0.0]))
+    params = Stadv.Params(steps=6, searches=2, tau=0.01)
+    attack_with(Stadv(params), out_of_reach, IMAGES[:1], labels=torch.zeros(1).long(), **FREE)
+    assert len(flows) == 12
+    assert any(torch.allclose(flows[6], flow, atol=1e-5) for flow in flows[1:6])
+    assert bool(flows[6].any())
+
+
 @pytest.mark.parametrize("scale", [1e-4, 1e3, 1e30])
 def test_the_scale_of_the_scores_does_not_matter(scale, attack_with):
     trial = attack_with(Stadv(), LinearClassifier(scale * MODEL.weight), IMAGES, **FREE)

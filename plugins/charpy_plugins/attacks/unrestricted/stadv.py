@@ -19,6 +19,9 @@ PAPER = "Xiao et al. 2018, section 3.2"
 ROUNDED = 1e-6
 """Square, in pixels, of the difference of two flows at which the kink of their distance at 0 is rounded off."""
 
+SHORTEST = 10
+"""Queries of a search at least, however small the budget."""
+
 STEEPEST = 1e6
 """Largest slope of the margin that tau is weighed against as it is."""
 
@@ -32,8 +35,9 @@ class Stadv(Attack):
     The nearest image that succeeds is kept, in the threat's norm.
 
     Differs from the paper: no flow is longer than `reach`; untargeted goals; where a search ends without success,
-    another begins with a tenth of tau, up to `searches` in all: how large the scores are is the model's own. Projected
-    L-BFGS with a trial step for each sample alone.
+    another goes on from there with a tenth of tau, up to `searches` in all: how large the scores are is the model's
+    own. Where the budget is too small for all of them, each is given up after its share of it. Projected L-BFGS with a
+    trial step for each sample alone.
     """
 
     norms = frozenset(Norm)
@@ -54,7 +58,7 @@ class Stadv(Attack):
             unit="share of the longer side",
             source="ours",
         )
-        steps: int = param(100, ge=1, description="queries of one search", source="ours")
+        steps: int = param(100, ge=1, description="queries of one search, the budget allowing", source="ours")
         searches: int = param(6, ge=1, description="weights that are tried: tau, tau / 10, ...", source="ours")
         memory: int = param(10, ge=1, le=100, description="steps that the curvature is read from", source="ours")
 
@@ -73,6 +77,7 @@ class _Search:
     def __init__(self, task: Task, params: Stadv.Params) -> None:
         self.task, self.params = task, params
         self.scale = 2 * params.reach * max(task.images.shape[2:])
+        self.vain = min(params.steps, max(task.threat.queries // params.searches, SHORTEST))
 
     def begin(self, sample: torch.Tensor, _: torch.Tensor) -> State:
         """No flow."""
@@ -82,7 +87,7 @@ class _Search:
             "tau": torch.full(sample.shape, self.params.tau, device=sample.device),
             "unit": torch.ones(sample.shape, device=sample.device),
             "succeeded": torch.zeros(sample.shape, dtype=torch.bool, device=sample.device),
-            **minimiser(self._still(len(sample), sample.device), self.params.memory),
+            **minimiser(torch.full_like(self.task.images[sample, :1], 0.5).repeat(1, 2, 1, 1), self.params.memory),
         }
 
     def advance(self, state: State) -> torch.Tensor:
@@ -99,7 +104,9 @@ class _Search:
         bend = column(state["tau"]) * bend + slope / column(state["unit"])
         converged = step(state, value, self.scale * bend)
         state["iteration"] = state["iteration"] + 1
-        ended = converged | (state["iteration"] >= self.params.steps)
+        hopeful = state["succeeded"] | (state["searches"] >= self.params.searches - 1)
+        allowed = torch.where(hopeful, self.params.steps, self.vain)
+        ended = converged | (state["iteration"] >= allowed)
         state["searches"] = state["searches"] + ended
         finished = ended & (state["succeeded"] | (state["searches"] >= self.params.searches))
         self._again((ended & ~finished).nonzero()[:, 0], state)
@@ -119,14 +126,11 @@ class _Search:
         (slope,) = torch.autograd.grad(moved, flow, gradient)
         return loss, slope, task.margins(scores, sample) < 0
 
-    def _still(self, count: int, device: torch.device) -> torch.Tensor:
-        return torch.full((count, 2, *self.task.images.shape[2:]), 0.5, device=device)
-
     def _again(self, rows: torch.Tensor, state: State) -> None:
-        """Begin anew from no flow, with a tenth of the weight."""
+        """Go on from where the search ended, with a tenth of the weight and no memory of its curvature."""
         if not len(rows):
             return
-        for key, fresh in minimiser(self._still(len(rows), rows.device), self.params.memory).items():
+        for key, fresh in minimiser(state["x"][rows], self.params.memory).items():
             state[key] = state[key].index_copy(0, rows, fresh)
         state["tau"] = state["tau"].index_copy(0, rows, state["tau"][rows] / 10)
         state["iteration"] = state["iteration"].index_fill(0, rows, 0)
