@@ -13,7 +13,10 @@ from charpy.analysis.summary import RunSummary
 from charpy.arrays import ArrayDataset
 from charpy.errors import IdentityError, SpecError
 from charpy.evaluator import evaluate
+from charpy.hookspecs import hookimpl
+from charpy.interfaces.attack import Attack, Family
 from charpy.outcome import Outcome
+from charpy.plugins import Registry
 from charpy.reports.html import HtmlReport
 from charpy.reports.terminal import plain_table
 from charpy.runfile import RunFile
@@ -21,6 +24,7 @@ from charpy.specfile import load_spec
 from charpy.specs import RunSpec, parse
 from charpy.subjects import Subject
 from charpy.testing.linear import LinearModel
+from charpy.threat import Access, Norm
 
 GENERATOR = torch.Generator().manual_seed(11)
 IMAGES = torch.randint(60, 196, (40, 1, 6, 5), generator=GENERATOR, dtype=torch.uint8)
@@ -168,3 +172,47 @@ def test_outcomes_follow_the_own_levels():
     for carry in (True, False):
         outcomes = outcomes_of("linf", (0,), evidence, carry=carry)
         assert [[o for o in Outcome if outcomes.mask(o)[i, 0]] for i in range(6)] == [[o] for o in expected]
+
+
+class Stops(Attack):
+    """Finds its own radius, were it not for its error."""
+
+    norms, access, family = frozenset(Norm), Access.LABELS, Family.TARGET_SUCCESS
+
+    def run(self, task):
+        raise ValueError("stopped")
+
+
+@pytest.mark.parametrize("levels", ["own", [3, 10]])
+def test_an_attack_that_stops_at_the_largest_level_shows_nothing_of_smaller_ones(tmp_path, levels):
+    class Extra:
+        @hookimpl
+        def charpy_attacks(self):
+            return {"stops": Stops}
+
+    plugins = Registry()
+    plugins.add(Extra(), "extra")
+    own = {"path": str(write(tmp_path, table()))}
+    threat = {"norm": "linf", "levels": own if levels == "own" else levels, "battery": [{"kind": "stops"}]}
+    base = {"data": {"kind": "arrays"}, "models": [{"reference": "linear"}], "threats": [threat]}
+    subject = Subject("linear", "test", lambda: LinearModel(WEIGHT, -MEDIAN))
+    path = tmp_path / "run.charpy"
+    evaluate(parse(RunSpec, base), path, subjects=[subject], dataset=DATA, registry=plugins)
+    with RunFile.open(path) as file:
+        (assessment,) = RunSummary.of(file).assessments
+    asked = int((OWN > 0).sum()) if levels == "own" else 40
+    assert [(part.invalid, part.held) for part in assessment.threats] == [(asked, 40 - asked)] * len(assessment.threats)
+    assert f"{asked} of 40 samples are invalid (attack stops failed: ValueError: stopped)" in assessment.verdict
+
+
+def test_an_invalid_result_at_a_larger_level_than_its_own_makes_a_sample_invalid():
+    evidence = Evidence(
+        valid=np.ones(3, bool),
+        correct=np.ones(3, bool),
+        witnesses=(np.array([1]), np.array([4]), np.array([3.5])),
+        invalid=(np.array([0, 1]), np.array([9, 9])),
+        attacked=(np.array([0, 1, 2]), np.array([4, 4, 4])),
+        own=np.array([4, 4, 4]),
+    )
+    outcomes = outcomes_of("linf", (0,), evidence)
+    assert [int(outcomes.mask(o)[:, 0].argmax()) for o in (Outcome.INVALID, Outcome.BROKEN, Outcome.HELD)] == [0, 1, 2]

@@ -47,6 +47,7 @@ class NormFindings:
     Attributes:
         last: the largest level that an image of this size has.
         own: the level of each sample, by its number in the run, where each has its own.
+        attacked, invalid: (position, th) of each result that is one, and of each that is not.
         reasons: position -> why its first invalid result was invalid.
         to_success: (th, step) -> rows that the attack spent on each sample that it broke.
         cost: (position, th, attack) -> rows spent on the sample under this norm until that witness.
@@ -94,13 +95,12 @@ def read_findings(run: RunFile, model: int, spec: RunSpec, population: Populatio
     }
     for key, attack, row in run.results(model):
         norm, position = found[key.norm], population.position[row.sample]
-        norm.attacked.append((position, key.th))
         # With independent levels, what a sample cost at another level is no part of its cost at this one; in a contest
         # neither is what it cost others.
         level = 0 if norm.search or (norm.carry and not spec.contest) else key.th
         account = (position, level, key.step if spec.contest else 0)
+        (norm.invalid if row.outcome is Outcome.INVALID else norm.attacked).append((position, key.th))
         if row.outcome is Outcome.INVALID:
-            norm.invalid.append((position, key.th))
             norm.reasons.setdefault(position, row.reason or "no reason was given")
         if row.outcome is Outcome.BROKEN and row.queries_to_success is not None:
             norm.to_success[key.th, key.step].append(row.queries_to_success)

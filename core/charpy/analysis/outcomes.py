@@ -25,7 +25,7 @@ class Evidence:
     """What a run found about S samples under one norm.
 
     Positions are rows of the matrix, 0..S-1. Parallel arrays hold one entry per witness (position, level it was
-    searched at, exact distance), per invalid result and per result of any kind (position, level).
+    searched at, exact distance), per invalid result and per result that is one, `attacked` (position, level).
 
     Attributes:
         valid: bool `(S,)`, False where the model gave no valid answer to the unperturbed image.
@@ -124,11 +124,11 @@ def outcomes_of(
        not held. With `carry` a result at a larger level covers th, its ball contains the smaller one;
     6. `held`.
 
-    Where each sample has a level of its own, `levels` is `OWN` alone: nested as with `carry`, and a sample whose level
-    is 0 has held.
+    Where each sample has a level of its own, `levels` is `OWN` alone: nested as with `carry`, a sample whose level is 0
+    has held, and one with an invalid result that is not broken is invalid, whatever the level of that result.
 
     With `search` (a minimal-level search, which probes levels in any order) levels are nested whatever `carry` says,
-    any result covers every level, and an invalid probe makes every unbroken level invalid.
+    any valid result covers every level, and an invalid probe makes every unbroken level invalid.
 
     Args:
         norm: the norm that the evidence is about.
@@ -141,7 +141,7 @@ def outcomes_of(
     th = np.asarray(levels, dtype=np.int64) if evidence.own is None else evidence.own[:, None]
     reach = _nearest(evidence)[:, None] <= th + DISTANCE_TOLERANCE
     broken = reach if carry or search else _searched_at(th, evidence)
-    invalid = _first_invalid(evidence, search)[:, None] <= th
+    invalid = _first_invalid(evidence, search or evidence.own is not None)[:, None] <= th
     covered = _covered(th, evidence, carry, search)
     level = np.zeros(len(evidence.valid), np.int64) if evidence.proven is None else evidence.proven
     binding = level if evidence.binding is None else evidence.binding
@@ -177,10 +177,10 @@ def _nearest(evidence: Evidence) -> Floats:
     return nearest
 
 
-def _first_invalid(evidence: Evidence, search: bool) -> Floats:
+def _first_invalid(evidence: Evidence, anywhere: bool) -> Floats:
     position, level = evidence.invalid
     first = np.full(len(evidence.valid), np.inf)
-    np.minimum.at(first, position, 0.0 if search else level.astype(np.float64))
+    np.minimum.at(first, position, 0.0 if anywhere else level.astype(np.float64))
     return first
 
 

@@ -115,9 +115,8 @@ def _traces(entry: Entry) -> dict[tuple[str, int], _Trace]:
     for key, _, result in entry.run.results(entry.index):
         if (row := entry.samples.get(result.sample)) is not None:
             trace = traces[key.norm, key.step]
-            trace.attacked.append((row, key.th))
-            if result.outcome is Outcome.INVALID:
-                trace.invalid.append((row, key.th))
+            invalid = result.outcome is Outcome.INVALID
+            (trace.invalid if invalid else trace.attacked).append((row, key.th))
     for norm, step, witness in _measured(entry):
         traces[norm, step].witnesses.append(witness)
     return dict(traces)
