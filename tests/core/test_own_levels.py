@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from charpy.analysis.comparison.compare import compare
 from charpy.analysis.outcomes import Evidence, outcomes_of
 from charpy.analysis.summary import RunSummary
 from charpy.arrays import ArrayDataset
@@ -17,6 +18,7 @@ from charpy.hookspecs import hookimpl
 from charpy.interfaces.attack import Attack, Family
 from charpy.outcome import Outcome
 from charpy.plugins import Registry
+from charpy.reports.compare_view import section_views
 from charpy.reports.html import HtmlReport
 from charpy.reports.terminal import plain_table
 from charpy.runfile import RunFile
@@ -216,3 +218,34 @@ def test_an_invalid_result_at_a_larger_level_than_its_own_makes_a_sample_invalid
     )
     outcomes = outcomes_of("linf", (0,), evidence)
     assert [int(outcomes.mask(o)[:, 0].argmax()) for o in (Outcome.INVALID, Outcome.BROKEN, Outcome.HELD)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("more", [0, 5])
+def test_attacks_are_held_against_each_other_at_the_same_own_levels_only(tmp_path, more):
+    runs = []
+    for title, battery, levels in [("a", ("fgm",), OWN), ("b", ("pgd",), OWN + more)]:
+        (tmp_path / title).mkdir()
+        samples = dict(zip(IDS, levels.tolist(), strict=True))
+        runs.append(
+            run(tmp_path / title, spec_of(write(tmp_path / title, table(samples=samples)), battery, name=title))
+        )
+    document = compare([summary.run for summary in runs])
+    (attacks,) = next(section.tables for section in section_views(document) if section.name == "attacks")
+    assert {row[1].text for row in attacks.rows} == {"own"}
+    assert len(document.duels) == (0 if more else 1)
+
+
+def test_the_lowest_figure_is_of_the_same_own_levels(tmp_path):
+    """Two models, and a third that had smaller levels, so that less of it broke."""
+    runs = []
+    for title, bias, levels in [("a", 0.0, OWN), ("b", 0.3, OWN), ("c", 0.0, OWN.clamp_max(3))]:
+        (tmp_path / title).mkdir()
+        samples = dict(zip(IDS, levels.tolist(), strict=True))
+        spec = spec_of(write(tmp_path / title, table(samples=samples)), models=[{"reference": title}], name=title)
+        subject = Subject(title, "test", lambda bias=bias: LinearModel(WEIGHT, bias - MEDIAN))
+        evaluate(spec, tmp_path / title / "run.charpy", subjects=[subject], dataset=DATA)
+        runs.append(RunFile.open(tmp_path / title / "run.charpy"))
+    cells = {cell.entry: cell for cell in compare(runs).dual}
+    assert cells["c"].broken.value < min(cells["a"].broken.value, cells["b"].broken.value)
+    assert cells["c"].mark == ""
+    assert "lowest" in {cells["a"].mark, cells["b"].mark}

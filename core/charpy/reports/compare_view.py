@@ -185,7 +185,7 @@ def _attack_table(
 ) -> Table:
     rows = []
     for attack, th in lines:
-        row = [Cell(attack), Cell(str(th))]
+        row = [Cell(attack), Cell(norms.level(th))]
         for entry in entries:
             if (cell := cells.get((attack, th, entry))) is None:
                 row.append(Cell(NOTHING))

@@ -26,18 +26,20 @@ def dual_cells(entries: Sequence[Entry]) -> tuple[CellPart, ...]:
 
     The lowest of a column, and what lies within `NEAR` of it, are marked; as in the paper only among models without
     defences, and only where there are two models to choose from. A model that has several rows stands by the highest of
-    its figures, since what broke it in one row broke it; a row that is no evidence is not marked and is no rival.
+    its figures, since what broke it in one row broke it; a row that is no evidence is not marked and is no rival, and
+    neither is one whose samples have other levels of their own.
     """
     cells = [cell for entry in entries for cell in _cells(entry)]
     bare = {entry.title: entry.model for entry in entries if entry.finished and not entry.assessment.model.defenses}
-    highest: dict[tuple[str, int], dict[str, float]] = {}
+    own = {(entry.title, norm): entry.own(norm) for entry in entries for norm in entry.outcomes}
+    highest: dict[tuple[str, int, tuple[int, ...]], dict[str, float]] = {}
     for cell in cells:
         if _competes(cell, bare) and cell.broken.value is not None:
-            models = highest.setdefault((cell.norm, cell.th), {})
+            models = highest.setdefault((cell.norm, cell.th, own[cell.entry, cell.norm]), {})
             models[bare[cell.entry]] = max(cell.broken.value, models.get(bare[cell.entry], 0.0))
     marked = []
     for cell in cells:
-        models = highest.get((cell.norm, cell.th), {})
+        models = highest.get((cell.norm, cell.th, own[cell.entry, cell.norm]), {})
         if _competes(cell, bare) and len(models) > 1 and cell.broken.value == models.get(bare[cell.entry]):
             cell = cell.model_copy(update={"mark": mark_of(cell.broken, min(models.values()))})
         marked.append(cell)

@@ -20,7 +20,8 @@ def duel_parts(attempts: Sequence[Attempt]) -> tuple[DuelPart, ...]:
     """Every two attacks on one model under one norm, at each level where both faced all correctly classified samples.
 
     Only attacks that are independent: a later one of a battery meets the samples that those before it could not break,
-    or all of them just where those broke none, and either would decide the comparison.
+    or all of them just where those broke none, and either would decide the comparison. Where samples have levels of
+    their own, only attacks that faced the same ones.
     """
     groups: defaultdict[tuple[Identity, str], list[Attempt]] = defaultdict(list)
     for attempt in attempts:
@@ -45,6 +46,8 @@ def win_parts(duels: Sequence[DuelPart]) -> tuple[WinsPart, ...]:
 
 
 def _duel(first: Attempt, second: Attempt) -> Iterator[DuelPart]:
+    if first.entry.own(first.norm) != second.entry.own(second.norm):
+        return
     names = first.label, second.label
     if names[0] == names[1]:
         names = f"{first.label} in {first.entry.run_title}", f"{second.label} in {second.entry.run_title}"

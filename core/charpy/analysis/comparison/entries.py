@@ -61,6 +61,11 @@ class Entry:
     correct: np.ndarray[tuple[int], np.dtype[np.bool_]]
     finished: bool
 
+    def own(self, norm: str) -> tuple[int, ...]:
+        """The level of each shared sample where each has its own; empty where levels are given for all."""
+        own = self.evidence[norm].own
+        return () if own is None else tuple(own.tolist())
+
     def reached(self, norm: str) -> frozenset[int]:
         """The levels of `outcomes` at which every sample was attacked, so that shares of them mean something.
 
