@@ -35,7 +35,7 @@ def own_levels(norm: Norm, levels: OwnLevels, data: Dataset, ids: Iterable[str])
         SpecError: the file cannot be read, is of another norm or other data, lacks a sample, or has a level that is no
             whole number from 0 to the largest of such images.
     """
-    path = Path(levels.path).expanduser()
+    path = Path(levels.path)
     table = _table(path)
     for field, found, expected in (
         ("norm", table.get("norm"), norm.value),
@@ -51,7 +51,7 @@ def own_levels(norm: Norm, levels: OwnLevels, data: Dataset, ids: Iterable[str])
 
 def digest_of(levels: OwnLevels) -> str:
     """SHA-256 of the file: what a run that names it is about."""
-    return hashlib.sha256(_read(Path(levels.path).expanduser())).hexdigest()
+    return hashlib.sha256(_read(Path(levels.path))).hexdigest()
 
 
 def _levels(samples: Any, ids: Iterable[str], last: int, path: Path) -> Sequence[int]:
@@ -83,7 +83,7 @@ def _levels(samples: Any, ids: Iterable[str], last: int, path: Path) -> Sequence
 def _table(path: Path) -> Mapping[str, Any]:
     try:
         table = json.loads(_read(path))
-    except ValueError as cause:
+    except (ValueError, RecursionError) as cause:
         raise SpecError("this is no JSON", where=str(path), found=cause, hint=NEXT) from None
     if not isinstance(table, Mapping) or table.get("schema") != SCHEMA:
         raise SpecError(
@@ -94,12 +94,11 @@ def _table(path: Path) -> Mapping[str, Any]:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with path.expanduser().open("rb") as file:
             content = file.read(MOST_BYTES + 1)
-    except OSError as cause:
-        raise SpecError(
-            "the levels cannot be read", where=str(path), found=cause.strerror or cause, hint=NEXT
-        ) from None
+    except (OSError, ValueError, RuntimeError) as cause:  # a path with a zero byte, the home of nobody
+        found = getattr(cause, "strerror", None) or cause
+        raise SpecError("the levels cannot be read", where=str(path), found=found, hint=NEXT) from None
     if len(content) > MOST_BYTES:
         raise SpecError("the file is too large", where=str(path), expected=f"at most {MOST_BYTES} bytes")
     return content

@@ -26,7 +26,7 @@ from charpy.specfile import load_spec
 from charpy.specs import RunSpec, parse
 from charpy.subjects import Subject
 from charpy.testing.linear import LinearModel
-from charpy.threat import Access, Norm
+from charpy.threat import Access, Goal, Norm
 
 GENERATOR = torch.Generator().manual_seed(11)
 IMAGES = torch.randint(60, 196, (40, 1, 6, 5), generator=GENERATOR, dtype=torch.uint8)
@@ -123,6 +123,7 @@ def test_another_table_is_another_run_and_another_place_is_not(tmp_path):
     ("content", "message"),
     [
         ("{", "this is no JSON"),
+        ("[" * 100_000, "this is no JSON"),
         ("[]", "this is no file of levels"),
         (table(schema="charpy/eps/2"), "charpy/eps/1"),
         (table(norm="l2"), "levels are of another norm"),
@@ -141,9 +142,17 @@ def test_files_that_are_refused_before_anything_is_written(tmp_path, content, me
     assert not (tmp_path / "run.charpy").exists()
 
 
-def test_a_file_that_is_not_there_is_refused_with_the_command_that_makes_one(tmp_path):
+@pytest.mark.parametrize("path", ["nowhere.json", ".", "zero\0byte.json", "~nobody-of-this-name/eps.json"])
+def test_a_file_that_is_not_there_is_refused_with_the_command_that_makes_one(tmp_path, path):
     with pytest.raises(SpecError, match="charpy distances"):
-        run(tmp_path, spec_of(tmp_path / "nowhere.json"))
+        run(tmp_path, spec_of(path if path[0] == "~" else tmp_path / path))
+
+
+def test_a_targeted_verdict_says_that_one_class_was_tried(tmp_path):
+    spec = spec_of(write(tmp_path, table()))
+    threat = spec.threats[0].model_copy(update={"goal": Goal.TARGETED})
+    summary = run(tmp_path, spec.model_copy(update={"threats": (threat,)}))
+    assert "one wrong class was tried for each image" in summary.assessments[0].verdict
 
 
 def test_a_path_in_a_spec_file_is_relative_to_it(tmp_path):

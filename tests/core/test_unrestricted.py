@@ -124,3 +124,9 @@ def test_the_terminal_shows_no_level_for_it(both):
 def test_one_list_of_levels_for_every_norm_leaves_it_alone():
     assert levels_under("unrestricted", [1, 3], ["linf", "unrestricted"]) == {}
     assert levels_under("linf", [1, 3], ["linf", "unrestricted"]) == {"levels": [1, 3]}
+
+
+def test_a_targeted_verdict_says_that_one_class_was_tried(tmp_path):
+    battery = [{"kind": "negative"}]
+    fields = {"threats": [{"norm": "unrestricted", "goal": "targeted", "battery": battery}]}
+    assert "one wrong class was tried for each image" in summary(tmp_path, [], **fields).assessments[0].verdict

@@ -70,7 +70,7 @@ def verdict(status: Status, samples: int, correct: int, threats: Sequence[Threat
     sentence = f"{subject}; {_listed(clauses)}"
     if untargeted:
         sentence += f", so {_conclusion(untargeted)}"
-    elif safe:
+    elif any(threat.goal == Goal.TARGETED for threat in threats):
         sentence += ONE_TARGET
     sentence += f"{_weakness(threats, safe, alone=len(norms) == 1)}."
     return sentence if status.finished else f"Unfinished run, so far: {sentence}"
