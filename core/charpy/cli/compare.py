@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from charpy.cli.app import NO_EVIDENCE, PASS
 from charpy.cli.console import results
+from charpy.cli.pages import write_pages
 from charpy.errors import RunFileError, SpecError
 from charpy.plugins import registry
 from charpy.reports.inert import visible
@@ -41,7 +42,7 @@ def compare(*runs: Path, out: Path = DEFAULT_FOLDER, transfer: bool = False) -> 
         "compare.html": render_html(document),
         "compare.md": render_markdown(document),
     }
-    written = _write(pages, out)
+    written = write_pages(pages, out, "the comparison")
     _show(document, written)
     return PASS if all(entry.status == "valid" for entry in document.entries) else NO_EVIDENCE
 
@@ -60,24 +61,6 @@ def _compared(runs: tuple[Path, ...], transfer: bool) -> Comparison:
             except OSError as cause:
                 raise RunFileError("the run file cannot be read", where=str(path), found=cause.strerror) from None
         return compared(opened, transfer_with=registry() if transfer else None)
-
-
-def _write(pages: dict[str, bytes], out: Path) -> list[Path]:
-    """All pages or none: each is complete beside its place before the first takes it."""
-    from charpy.cli.execute import output_folder
-
-    with output_folder(out):
-        partial = {name: out / f"{name}.partial" for name in pages}
-        try:
-            for name, data in pages.items():
-                partial[name].write_bytes(data)
-            return [partial[name].replace(out / name) for name in pages]
-        except OSError as cause:
-            raise SpecError("the comparison cannot be written", where=str(out), found=cause.strerror) from None
-        finally:
-            for path in partial.values():
-                if path.is_file():
-                    path.unlink()
 
 
 def _show(document: Comparison, written: list[Path]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from charpy.cli.console import results
+from charpy.cli.pages import write_pages
 from charpy.cli.publish import folder_name
 from charpy.cli.references import data_of
 from charpy.errors import SpecError
@@ -62,13 +63,16 @@ def distances(
     from charpy.specs import DataSpec, parse
     from charpy.subjects import open_dataset
 
+    kinds = tuple(part.strip() for part in metrics.split(","))
+    if not all(kinds):
+        raise SpecError("an empty entry", where="--metrics", found=repr(metrics), expected="kinds with commas: l2,linf")
     plugins = registry()
     where = data_of(data, data_dir, plugins)
     if split is not None:
         where["params"] = {**where["params"], "split": split}
     dataset = open_dataset(parse(DataSpec, where, where="charpy distances"), plugins)
     wish = Wish(
-        metrics=tuple(part.strip() for part in metrics.split(",")),
+        metrics=kinds,
         per_class=per_class,
         seed=seed,
         against=against,
@@ -78,7 +82,8 @@ def distances(
     pages = {"distances.json": json_bytes(document), "distances.html": render_page(document)}
     if levels is not None:
         pages["eps.json"] = eps_bytes(levels)
-    written = _write(pages, out if out is not None else Path(f"charpy-distances-{folder_name(Path(data).name)}"))
+    folder = out if out is not None else Path(f"charpy-distances-{folder_name(Path(data).name)}")
+    written = write_pages(pages, folder, "the distances")
     _show(document, written)
     return 0
 
@@ -108,23 +113,6 @@ def _wish(
             raise SpecError("levels of which norm?", where="--rule", found="no --eps-norm", expected="--eps-norm linf")
         return None
     return EpsWish(Norm(norm), rule, alike, threshold, COMBINE if combine is None else combine)
-
-
-def _write(pages: dict[str, bytes], out: Path) -> list[Path]:
-    """All files or none: each is complete beside its place before the first takes it."""
-    from charpy.cli.execute import output_folder
-
-    with output_folder(out):
-        partial = {name: out / f"{name}.partial" for name in pages}
-        try:
-            for name, data in pages.items():
-                partial[name].write_bytes(data)
-            return [partial[name].replace(out / name) for name in pages]
-        except OSError as cause:
-            raise SpecError("the distances cannot be written", where=str(out), found=cause.strerror) from None
-        finally:
-            for path in partial.values():
-                path.unlink(missing_ok=True)
 
 
 def _show(document: Distances, written: list[Path]) -> None:

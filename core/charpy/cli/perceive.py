@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from charpy.cli.app import PASS
 from charpy.cli.console import results
+from charpy.cli.pages import write_pages
 from charpy.cli.pairs import pairs_of
 from charpy.errors import SpecError, UnknownNameError
 from charpy.plugins import registry
@@ -52,7 +53,7 @@ def perceive(
     Args:
         runs: run files, or the folders that hold them, over the same data.
         data: instead, a dataset to make pairs of.
-        samples: of the dataset: how many images, or all. Default: 100.
+        samples: of the dataset: how many images, or all. Default: 100, or as many as there are.
         originals: instead, a folder of pictures.
         changed: the folder of the changed pictures, of the same file names.
         metrics: kinds of metrics, such as l2,ssim. Default: all that can measure these images.
@@ -191,9 +192,7 @@ def _settings(limits: Limits) -> dict[str, str]:
 
 
 def _write(study: Study, leads: tuple[str, ...], out: Path) -> list[Path]:
-    """All files or none: each is complete beside its place before the first takes it."""
     from charpy.analysis.perception.perceive import pairs_csv
-    from charpy.cli.execute import output_folder
     from charpy.reports.json_report import json_bytes
     from charpy.reports.perceive_html import render_page
 
@@ -202,18 +201,7 @@ def _write(study: Study, leads: tuple[str, ...], out: Path) -> list[Path]:
         "perceive.json": json_bytes(study.document),
         "pairs.csv": pairs_csv(study.measured),
     }
-    with output_folder(out):
-        partial = {name: out / f"{name}.partial" for name in pages}
-        try:
-            for name, data in pages.items():
-                partial[name].write_bytes(data)
-            return [partial[name].replace(out / name) for name in pages]
-        except OSError as cause:
-            raise SpecError("the study cannot be written", where=str(out), found=cause.strerror) from None
-        finally:
-            for path in partial.values():
-                if path.is_file():
-                    path.unlink()
+    return write_pages(pages, out, "the study")
 
 
 def _show(study: Study, written: list[Path]) -> None:

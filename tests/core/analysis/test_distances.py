@@ -269,7 +269,7 @@ def test_what_it_refuses(digits, wish, error, text):
 def test_data_that_it_refuses():
     for data, text in (
         (arrays([[1, 2], [3, 4]]), "two classes"),
-        (arrays([[1, 2], [3, 4]], [[5, 6]]), "one image of 1"),
+        (arrays([[1, 2], [3, 4]], [[5, 6]]), "one image of class 1"),
     ):
         with pytest.raises(DataError, match=text):
             survey(data, "arrays", Wish(), registry())

@@ -91,7 +91,7 @@ def test_the_page_marks_what_is_marked(charpy, tmp_path):
     ("options", "text"),
     [
         (["--per-class", "60"], "at most 58, the images of class"),
-        (["--metrics", "l2,,l1"], "unknown metric ''"),
+        (["--metrics", "l2,,l1"], "an empty entry"),
         (["--metrics", "ms_ssim"], "too small"),
         (["--rule", "combination"], "levels of which norm"),
         (["--combine", "2"], "--eps-norm linf --rule combination"),
@@ -115,4 +115,8 @@ def test_places_that_cannot_be_written(charpy, tmp_path):
     (tmp_path / "d" / "distances.html").mkdir(parents=True)
     done = charpy("distances", "digits", "--per-class", "2", "--metrics", "l1", "--out", "d")
     assert (done.code, "cannot be written" in done.err) == (2, True)
-    assert not list(tmp_path.glob("d/*.partial"))
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["distances.html"]
+    (tmp_path / "e" / "distances.json.partial").mkdir(parents=True)
+    done = charpy("distances", "digits", "--per-class", "2", "--metrics", "l1", "--out", "e")
+    assert (done.code, "cannot be written" in done.err, "Traceback" in done.err) == (2, True, False)
+    assert [path.name for path in (tmp_path / "e").iterdir()] == ["distances.json.partial"]

@@ -115,12 +115,24 @@ def _wanted(
 ) -> int | None:
     """How many images are taken of each class; None for all of them."""
     if len(classes) < 2:
-        found = ", ".join(dataset.class_names[label] for label in classes) or "no image"
-        raise DataError("distances between classes need two classes", where=dataset.name, found=found)
+        found = f"only class {dataset.class_names[classes[0]]}" if classes else "no image"
+        raise DataError(
+            "distances between classes need two classes",
+            where=dataset.name,
+            found=found,
+            expected="images of two or more classes",
+            hint="give data with more classes; of a folder, one subfolder is a class",
+        )
     least = min(counts)
     name = dataset.class_names[classes[counts.index(least)]]
     if least < 2:
-        raise DataError("within a class, distances need two images", where=dataset.name, found=f"one image of {name}")
+        raise DataError(
+            "within a class, distances need two images",
+            where=dataset.name,
+            found=f"one image of class {name}",
+            expected="two or more of each class that has any",
+            hint="give the class more images, or leave it out of the data",
+        )
     if isinstance(per_class, int) and per_class > least:
         raise DataError(
             "more images of a class are asked for than there are",
