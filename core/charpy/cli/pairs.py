@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from charpy.errors import RunFileError, SpecError
 from charpy.plugins import registry
 
 if TYPE_CHECKING:
     from charpy.perception.groups import Originals, PairGroup
-
-SAMPLES = 100
 
 
 class Pairs(NamedTuple):
@@ -68,11 +66,11 @@ def _of_data(data: str, samples: str | None, data_dir: Path | None) -> Pairs:
     from charpy.cli.references import data_of
     from charpy.perception.sets import originals_of_data
 
-    wanted: int | None = SAMPLES
+    wanted: int | Literal["all"] | None = None
     if samples is not None:
         if samples != "all" and not (samples.isascii() and samples.isdecimal() and int(samples) > 0):
             raise SpecError("not a number of samples", where="--samples", found=samples, expected="a number, or all")
-        wanted = None if samples == "all" else int(samples)
+        wanted = "all" if samples == "all" else int(samples)
     found = data_of(data, data_dir, registry())
     return Pairs(originals_of_data(found["kind"], found["params"], wanted, registry()), [])
 

@@ -1,7 +1,8 @@
 """Pairs made of the images themselves: small movements that look alike, and mixtures of two classes that do not.
 
 Movements after Engstrom et al. 2017 (Sharif, Bauer & Reiter 2018, section 3.1), mixtures after the class combination
-x0 + eps sign(x1). Every change of an image depends on the seed and on its id alone.
+x0 + eps sign(x1). Every movement of an image depends on the seed and on its id alone; which image of another class it
+is mixed with also depends on which others there are, and on their order.
 """
 
 from __future__ import annotations

@@ -51,18 +51,22 @@ def test_what_it_refuses(tmp_path):
     picture(tmp_path / "c" / "1.png", 1, (6, 6))
     picture(tmp_path / "c" / "2.png", 1, (6, 6))
     (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "1.png").write_text("no picture")
     for first, second, said in (
         ("a", "b", ["no partner", "b: ", "no 2.png", "every file of"]),
         ("b", "a", ["no partner", "b: ", "no 2.png"]),
         ("a", "c", ["differ in shape", "1 x 6 x 6", "1 x 5 x 4"]),
         ("a", "none", ["--changed", "no folder is here"]),
         ("none", "a", ["--originals", "no folder is here"]),
-        ("a", "empty", ["no pictures"]),
+        ("a", "empty", ["empty: folder holds no pictures"]),
+        ("a", "broken", ["broken/1.png"]),
     ):
         with pytest.raises(CharpyError) as refused:
             read_sets(tmp_path / first, tmp_path / second, registry())
         for part in said:
             assert part in str(refused.value), (first, second, part)
+        assert "charpy-" not in str(refused.value)
 
 
 def test_samples_are_drawn_as_a_run_draws_them():
@@ -70,4 +74,11 @@ def test_samples_are_drawn_as_a_run_draws_them():
     more = originals_of_data("digits", {}, 12, registry())
     assert some.ids == more.ids[:7]
     assert some.ids != tuple(sorted(some.ids))
-    assert len(originals_of_data("digits", {}, None, registry()).ids) > 300
+    assert len(originals_of_data("digits", {}, "all", registry()).ids) > 300
+    assert len(originals_of_data("digits", {}, None, registry()).ids) == 100
+
+
+def test_a_small_dataset_is_taken_whole_where_no_number_is_given(tmp_path):
+    np.savez(tmp_path / "few.npz", images=np.zeros((4, 8, 8, 1), np.uint8), labels=[0, 0, 1, 1])
+    few = originals_of_data("npz", {"path": str(tmp_path / "few.npz")}, None, registry())
+    assert len(few.ids) == 4
