@@ -101,7 +101,7 @@ def compared(originals: Originals) -> int:
 
 
 def closest_of_different_classes(originals: Originals, metric: Metric) -> Closest | None:
-    """Among the first `compared` originals, two by two; None where no two are of different classes."""
+    """Among the first `compared` originals, two by two; None where no two of different classes have a value."""
     count = compared(originals)
     first, second = torch.combinations(torch.arange(count)).unbind(1) if count > 1 else torch.zeros(2, 0).long()
     apart = originals.labels[first] != originals.labels[second]
@@ -112,7 +112,9 @@ def closest_of_different_classes(originals: Originals, metric: Metric) -> Closes
     pieces = zip(torch.split(first, size), torch.split(second, size), strict=True)
     values = np.concatenate([_values(metric, originals.images[one], originals.images[other]) for one, other in pieces])
     far = -values if metric.direction is Direction.SIMILARITY else values
-    best = int(np.where(np.isnan(far), np.inf, far).argmin())
+    if np.isnan(far).all():
+        return None
+    best = int(np.nanargmin(far))
     return Closest(int(first[best]), int(second[best]), float(values[best]))
 
 

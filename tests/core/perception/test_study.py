@@ -63,6 +63,11 @@ class Likeness(Level):
         return -super().__call__(images, perturbed)
 
 
+class Flat(Level):
+    def __call__(self, images, perturbed):
+        return (perturbed - images).flatten(1).norm(dim=1)
+
+
 def group(name, levels, look=None):
     levels = torch.tensor(levels)
 
@@ -151,7 +156,11 @@ def test_the_verdict(study):
     assert "no condition on level is both necessary and sufficient" in single.document.verdict
     apart = [group("near", [0.1, 0.2], Look.ALIKE), group("far", [0.5, 0.6], Look.DIFFERENT)]
     clear = perceive(plain(), apart, {"level": Level()}, labels_of(apart), leads=("level",))
-    assert "a condition on level is both necessary and sufficient" in clear.document.verdict
+    counts = "0 of 2 left out, 0 of 2 let in"
+    assert f"a condition on level ({counts}) is both necessary and sufficient" in clear.document.verdict
+    mixed = [group("near", [0.1, 0.6], Look.ALIKE), group("far", [0.5, 0.4], Look.DIFFERENT)]
+    one = perceive(plain(), mixed, {"level": Level()}, labels_of(mixed), leads=("level",))
+    assert "no condition on level is both" in one.document.verdict
     alone = perceive(plain(), apart[:1], {"level": Level()}, labels_of(apart[:1]), leads=("level",))
     assert "no condition can be tested" in alone.document.verdict
     assert alone.document.metrics[0].area is None
@@ -247,6 +256,14 @@ def test_the_closest_of_different_classes_by_brute_force(originals, kind):
     same = originals._replace(labels=torch.zeros(12).long())
     assert closest_of_different_classes(same, metric) is None
     assert closest_of_different_classes(originals._replace(images=originals.images[:1]), metric) is None
+
+
+def test_without_a_value_no_two_classes_are_the_closest():
+    bright = plain()._replace(images=torch.ones(5, 1, 6, 6))
+    assert closest_of_different_classes(bright, Level()) is None
+    pairs = GROUPS[:2]
+    study = perceive(bright, pairs, {"level": Level(), "l2": Flat()}, labels_of(pairs), leads=("level", "l2"))
+    assert [item.part.metric for item in study.shown if item.part.section == "classes"] == ["l2"]
 
 
 def test_metrics_that_cannot_measure_are_left_out_or_refused(originals):

@@ -68,7 +68,7 @@ def _closest(study: Measured, originals: Originals, kinds: Sequence[str]) -> Ite
     for kind in kinds:
         found = closest_of_different_classes(originals, study.metrics[kind])
         if found is None:
-            return
+            continue
         images = originals.images[[found.first]], originals.images[[found.second]]
         first, second = originals.ids[found.first], originals.ids[found.second]
         group = PairGroup("classes", "", (first,), (second,), lambda _, pair=images: pair)  # type: ignore[misc]

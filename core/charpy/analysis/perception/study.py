@@ -98,17 +98,21 @@ def verdict(parts: Sequence[MetricPart], source: str) -> str:
     best = [(part, threshold) for part in parts for threshold in part.thresholds if threshold.role == "best"]
     if not best:
         return "There are not both pairs that look alike and pairs that look different, so no condition can be tested."
-    both = [part.kind for part, at in best if not at.left_out.count and not at.let_in.count]
     according = "people's answers" if source == "answers" else "the proxy"
+    both = [
+        f"{part.kind} (0 of {at.left_out.total} left out, 0 of {at.let_in.total} let in)"
+        for part, at in best
+        if not at.left_out.count and not at.let_in.count
+    ]
     if both:
-        listed = ", ".join(both)
         return (
-            f"On these pairs, by {according}, a condition on {listed} is both necessary and sufficient: it tells all."
+            f"On these pairs, by {according}, a condition on {', '.join(both)} is both necessary and sufficient. "
+            "Other pairs may contradict it."
         )
+    tried = f"any of {len(best)} metrics" if len(best) > 1 else best[0][0].kind
     part, at = min(best, key=lambda item: (item[1].left_out.value or 0) + (item[1].let_in.value or 0))
-    which = f"any of {len(best)} metrics" if len(best) > 1 else part.kind
     return (
-        f"By {according}, no condition on {which} is both necessary and sufficient for looking alike. "
+        f"By {according}, no condition on {tried} is both necessary and sufficient for looking alike. "
         f"The one that comes nearest, {part.kind} {at.title}, leaves out {_percent(at.left_out)} of the pairs that "
         f"look alike and lets in {_percent(at.let_in)} of those that look different."
     )
