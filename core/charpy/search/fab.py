@@ -6,15 +6,20 @@ from collections.abc import Callable
 
 import torch
 
-from charpy.geometry import norm_of, random_start
+from charpy.geometry import norm_of, random_start, steepest
 from charpy.interfaces.attack import Task
 from charpy.interfaces.component import Params, param
 from charpy.search.boundary import Plane
 from charpy.search.hyperplane import onto_hyperplane
 from charpy.search.stream import State, stream
 from charpy.search.witnesses import Witnesses
+from charpy.threat import Grid
 
 PAPER = "Croce & Hein 2020a"
+
+AWAY = 1e-4
+"""Image values by which a step from a point that lies exactly on the boundary passes it; on the 8-bit grid one step."""
+
 Boundary = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Plane]
 """`(points (B, C, H, W), sample (B,), direction (B,)) -> Plane`; `direction` counts a sample's boundaries from 0."""
 
@@ -97,6 +102,9 @@ class _Search:
     def _step(self, x: torch.Tensor, original: torch.Tensor, plane: Plane) -> torch.Tensor:
         norm, p = self.task.threat.norm, self.params
         gap = plane.gap.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        on_it = plane.gap == 0
+        if bool(on_it.any()):
+            gap = torch.where(on_it, self._least(plane.normal), gap)
         there = gap + (plane.normal * (original - x)).flatten(1).sum(1)
         both = onto_hyperplane(
             norm, torch.cat([x, original]), plane.normal.repeat(2, 1, 1, 1), -torch.cat([gap, there])
@@ -105,3 +113,9 @@ class _Search:
         size, size_anew = norm_of(norm, here).clamp_min(1e-8), norm_of(norm, anew).clamp_min(1e-8)
         a = (size / (size + size_anew)).clamp_max(p.alpha_max)[:, None, None, None]
         return ((1 - a) * (x + p.eta * here) + a * (original + p.eta * anew)).clamp_(0, 1)
+
+    def _least(self, normal: torch.Tensor) -> torch.Tensor:
+        """`(B,)` gap of a plane to which the shortest way moves one value by `AWAY`, or one step of the grid."""
+        away = 1 / 255 if self.task.threat.grid is Grid.EIGHT_BIT else AWAY
+        direction = steepest(self.task.threat.norm, normal)
+        return away * (normal * direction).flatten(1).sum(1) / direction.flatten(1).abs().amax(1).clamp_min(1e-30)

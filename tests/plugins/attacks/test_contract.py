@@ -204,6 +204,22 @@ def test_the_scale_of_the_scores_does_not_matter(kind, norm, scale, attack_with)
     assert sum(found.broken) >= (COUNT // 2 if kind == "universal" else COUNT), found.broken
 
 
+@pytest.mark.parametrize("grid", Grid)
+@pytest.mark.parametrize(("kind", "norm"), [gate for gate in GATES if gate[0] not in OWN_BOUNDS])
+def test_a_sample_on_the_boundary_itself_is_broken(kind, norm, grid, attack_with):
+    """Its margin is 0: two classes tie and the first, its label, is taken, so that any step past the tie breaks it."""
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randint(-3, 4, (3, 1, 4, 4), generator=generator).float()
+    images = torch.full((1, 1, 4, 4), 128 / 255)
+    ties = LinearClassifier(weight).predict(images)[0]
+    model = LinearClassifier(weight, torch.stack([-ties[0], -ties[1], -ties[2] - 9]))
+    assert bool(model.predict(images)[0, 0] == model.predict(images)[0, 1])
+    radius = {Norm.L0: 6.0, Norm.LINF: 0.2, Norm.L2: 1.0, Norm.L1: 6.0}[norm]
+    fields = {"norm": norm, "radius": radius, "queries": 200, "grid": grid}
+    trial = attack_with(made(kind), model, images, labels=torch.zeros(1, dtype=torch.int64), **fields)
+    assert all(trial.broken), trial.broken
+
+
 @pytest.mark.parametrize(("kind", "norm"), GATES)
 def test_without_samples_there_is_nothing_to_do(kind, norm, attack_with):
     model, images, labels = problem(norm)

@@ -132,7 +132,7 @@ class _Descent:
         short = margins + self.params.confidence / state["unit"]
         loss = penalty + state["constant"] * short.clamp_min(0)
         self.rounds.keep(state, success, x, slope, delta)
-        gradient = pull + (state["constant"] * (short > 0))[:, None, None, None] * slope
+        gradient = pull + (state["constant"] * (short >= 0))[:, None, None, None] * slope
         rate = self.rounds.rate(state, self.rate, self.params.learning_rate)[:, None, None, None]
         gradient = gradient * (1 - torch.tanh(state["w"]).square()) / 2 * state["free"]
         state["w"] = state["w"] - rate * direction(state, gradient)

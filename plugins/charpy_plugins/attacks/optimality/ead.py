@@ -102,7 +102,7 @@ class _Descent:
         state["unit"] = torch.where(first, unit_of(slope, 0.0, STEEPEST), state["unit"])
         short, weight = margins + self.params.confidence, state["constant"] / state["unit"]
         delta = state["ahead"] - images
-        gradient = 2 * delta + column(weight * (short > 0)) * slope
+        gradient = 2 * delta + column(weight * (short >= 0)) * slope
         pace = self.params.learning_rate * (1 - state["iteration"] / self.steps).sqrt()
         self._witness(state, state["ahead"], margins)
         state["x"] = _shrink(images, delta - column(pace) * gradient, column(state["beta"]))

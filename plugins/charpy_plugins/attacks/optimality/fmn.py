@@ -10,7 +10,7 @@ from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
 from charpy.search.schedule import cosine
 from charpy.search.stream import State, each_sample
-from charpy.threat import BALLS, Access, Norm
+from charpy.threat import BALLS, Access, Grid, Norm
 
 PAPER = "Pintor et al. 2021, section 3 and algorithm 1"
 
@@ -48,6 +48,7 @@ class Fmn(Attack):
         """Descend for every sample until its steps or its budget are spent."""
         oracle, params, norm = task.oracle, self.params, task.threat.norm
         steps = min(params.steps, task.threat.queries)
+        least = 1 / 255 if task.threat.grid is Grid.EIGHT_BIT else SMALLEST
 
         def begin(sample: torch.Tensor, _: torch.Tensor) -> State:
             unknown = torch.full(sample.shape, torch.inf, device=sample.device)
@@ -68,7 +69,7 @@ class Fmn(Attack):
             alpha = cosine(state["iteration"], steps, params.alpha, params.alpha_last)
             adversarial = margins < 0
             state["best"] = torch.where(adversarial & (size < state["best"]), size, state["best"])
-            state["radius"] = _radius(norm, state, adversarial, gamma, size, margins, slope)
+            state["radius"] = _radius(norm, state, adversarial, gamma, size, margins, slope, least)
             moved = state["x"] - column(alpha) * steepest(Norm.L2, slope)
             state["x"] = project(norm, state["images"], moved, state["radius"])
             state["iteration"] = state["iteration"] + 1
@@ -86,6 +87,7 @@ def _radius(
     size: torch.Tensor,
     margins: torch.Tensor,
     slope: torch.Tensor,
+    least: float,
 ) -> torch.Tensor:
     radius, best = state["radius"], state["best"]
     if norm is Norm.L0:
@@ -95,5 +97,6 @@ def _radius(
     dual = (slope * steepest(norm, slope)).flatten(1).sum(1)
     gap = margins.abs().nan_to_num(posinf=0.0) / dual.clamp_min(1e-30)
     first = torch.maximum(size + gap * (1 + gamma), size * (1 + LEAST_GROWTH) + SMALLEST)
+    first = torch.where(margins == 0, size * (1 + gamma) + least, first)  # on the boundary itself the slope says 0
     grown = torch.where(best.isfinite(), radius * (1 + gamma), first)
     return torch.where(adversarial, torch.minimum(radius * (1 - gamma), best), grown)

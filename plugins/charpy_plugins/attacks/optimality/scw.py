@@ -140,7 +140,7 @@ class _Descent:
         state["size"] = torch.where(succeeded, torch.minimum(state["size"], length), state["size"])
         loss = length + state["constant"] * short.clamp_min(0)
         # The clipping has no slope outside the box (the discussion of section 4.2).
-        pull = (state["constant"] * (short > 0))[:, None, None, None] * slope * (x == outside)
+        pull = (state["constant"] * (short >= 0))[:, None, None, None] * slope * (x == outside)
         gradient = 2 * r + pull
         if constrained:
             gradient = smoother.solve(gradient / smoother.total)

@@ -110,7 +110,7 @@ class _Descent:
         short = margins + self.params.confidence / state["unit"]
         distance, pull = self._distance(state["sample"], x)
         loss = distance + state["constant"] * short.clamp_min(0)
-        gradient = pull + column(state["constant"] * (short > 0)) * slope
+        gradient = pull + column(state["constant"] * (short >= 0)) * slope
         gradient = gradient * (1 - torch.tanh(state["w"]).square()) / 2
         stride = norm_of(Norm.L2, 2 * images * (1 - images)).clamp_min(1e-12)  # of a step of 1 in every w
         rate = (STRIDE * state["reach"] / stride).clamp(self.params.learning_rate, self.rate)
