@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from charpy.errors import PluginError
+from charpy.errors import PluginError, SpecError
 from charpy.pixels import as_images
-from charpy.threat import Norm
+from charpy.threat import BALLS, Norm
 
 if TYPE_CHECKING:
     import torch
@@ -25,14 +25,20 @@ def distance_matrix(norm: Norm, first: torch.Tensor, second: torch.Tensor) -> to
 
     Both are uint8 pixels, for which L0, L1 and Linf are exact and so is the square of L2, or float images in [0, 1].
     L2 is |a|^2 + |b|^2 - 2ab, one matrix product; the others compare value by value without forming the pairs.
+
+    Raises:
+        SpecError: no norm but a threat without a ball.
     """
     import torch
 
+    if norm not in BALLS:
+        raise SpecError("no distance belongs to it", where="norm", found=str(norm), expected=", ".join(map(str, BALLS)))
     if norm is Norm.L0:
         return _changed(first, second)
     if norm is Norm.L2:
         one, other = _steps(first, torch.float64), _steps(second, torch.float64)
-        squares = one.square().sum(1)[:, None] + other.square().sum(1) - 2 * (one @ other.T)
+        squares = one @ other.T
+        squares.mul_(-2).add_(one.square().sum(1)[:, None]).add_(other.square().sum(1))  # in place: there may be many
         return squares.clamp_min_(0).sqrt_()
     exact = first.dtype == torch.uint8 and 255 * first[0].numel() < _EXACT
     kind = torch.float32 if exact else torch.float64

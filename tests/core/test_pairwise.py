@@ -8,7 +8,7 @@ import torch
 
 from charpy import pairwise
 from charpy.analysis.distances.measure import NORMS
-from charpy.errors import DataError, PluginError
+from charpy.errors import DataError, PluginError, SpecError
 from charpy.interfaces.metric import Metric
 from charpy.pairwise import distance_matrix, metric_matrix
 from charpy.plugins import registry
@@ -27,6 +27,11 @@ def by_loops(norm: Norm, first: np.ndarray, second: np.ndarray) -> np.ndarray:
                 Norm.LINF: gap.max(),
             }[norm]
     return found
+
+
+def test_a_threat_without_a_ball_has_no_distance():
+    with pytest.raises(SpecError, match="l0, l1, l2, linf"):
+        distance_matrix(Norm.UNRESTRICTED, pixels(2, 1, 0), pixels(2, 1, 1))
 
 
 def pixels(count: int, channels: int, seed: int) -> torch.Tensor:

@@ -27,7 +27,7 @@ def nearest_svg(part: MetricPart, labels: Sequence[int], prefix: str) -> str:
     if not rows:
         return ""
     colour = CYCLE[0]
-    y = alt.Y("label:O", title="number of the class", axis=alt.Axis(labelAngle=0, ticks=False, domain=False))
+    y = alt.Y("label:O", title="class", axis=alt.Axis(labelAngle=0, ticks=False, domain=False))
     base = alt.Chart(alt.InlineData(values=rows)).encode(y=y)
     scale = alt.Scale(zero=part.direction == "distance", nice=True)
     title = f"{part.kind} of the nearest image of another class, {part.unit}"

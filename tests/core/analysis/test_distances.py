@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 
 from charpy.analysis.distances.eps import Alike, combination, half
-from charpy.analysis.distances.measure import measure, measure_of, nearest_other, spread
+from charpy.analysis.distances.measure import measure, measure_of, nearest_other, off_diagonal, spread
 from charpy.analysis.distances.sample import PER_CLASS, Drawn, draw, pieces
 from charpy.analysis.distances.survey import EpsWish, Wish, survey
 from charpy.arrays import ArrayDataset
@@ -153,6 +154,21 @@ def test_pairs_without_a_value_are_counted_and_left_out():
     assert cell.mean == pytest.approx(10 * np.log10((255 / 2) ** 2), rel=1e-5)
     assert "2 pairs" in document.notes[0]
     assert spread(np.array([np.nan])) == (0, 1, *[None] * 7)
+
+
+def test_the_pairs_of_a_class_are_summarised_in_little_memory():
+    """The off-diagonal ones, against a mask; two copies of them at most."""
+    values = np.random.default_rng(0).random((700, 700))
+    expected = values[~np.eye(700, dtype=bool)] * 2
+    tracemalloc.start()
+    found = spread(off_diagonal(values), 2.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.pairs, found.undefined) == (700 * 699, 0)
+    assert (found.mean, found.deviation) == (expected.mean(), expected.std())
+    assert (found.least, found.median, found.most) == (expected.min(), np.median(expected), expected.max())
+    assert off_diagonal(values).base is not None
+    assert peak < 2.5 * values.nbytes
 
 
 def test_half_the_distance_rounded_down_to_what_does_not_touch():

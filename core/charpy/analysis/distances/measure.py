@@ -138,8 +138,7 @@ def measure(by: Measure, drawn: Drawn, rest: Iterable[Piece] | None = None) -> M
             if by.norm is not None and b < a:
                 continue  # symmetric
             values = by.matrix(one, other)
-            kept = values[~np.eye(len(values), dtype=bool)] if a == b else values
-            cells[a][b] = spread(kept * by.scale)
+            cells[a][b] = spread(off_diagonal(values) if a == b else values, by.scale)
             if by.norm is not None:
                 cells[b][a] = cells[a][b]
             if a == b or rest is not None:
@@ -161,14 +160,26 @@ def nearest_other(by: Measure, drawn: Drawn, rest: Iterable[Piece] | None = None
     return nearest
 
 
-def spread(values: Floats) -> Spread:
-    """Mean, standard deviation (of the population) and quartiles (linear between values) of those that are finite."""
-    flat = values.ravel()
-    finite = flat[np.isfinite(flat)]
+def off_diagonal(values: Floats) -> Floats:
+    """`(N - 1, N)` values of a square `(N, N)`, row after row without the diagonal: a view, nothing is copied."""
+    side = len(values)
+    rest: Floats = values.reshape(-1)[:-1].reshape(side - 1, side + 1)[:, 1:]
+    return rest
+
+
+def spread(values: Floats, scale: float = 1.0) -> Spread:
+    """Mean, standard deviation (of the population) and quartiles (linear between values) of those that are finite.
+
+    Each is multiplied by `scale`. Two copies of the values are held at most: there may be many of them.
+    """
+    finite = values[np.isfinite(values)]
+    undefined = values.size - len(finite)
     if not len(finite):
-        return Spread(0, len(flat), None, None, None, None, None, None, None)
-    quartiles = np.quantile(finite, [0, 0.25, 0.5, 0.75, 1]).tolist()
-    return Spread(len(finite), len(flat) - len(finite), float(finite.mean()), float(finite.std()), *quartiles)
+        return Spread(0, undefined, None, None, None, None, None, None, None)
+    finite *= scale
+    mean, deviation = float(finite.mean()), float(finite.std())
+    quartiles = np.quantile(finite, [0, 0.25, 0.5, 0.75, 1], overwrite_input=True).tolist()
+    return Spread(len(finite), undefined, mean, deviation, *quartiles)
 
 
 def _seek(by: Measure, drawn: Drawn, parts: list[Piece], rest: Iterable[Piece], nearest: Nearest) -> None:
