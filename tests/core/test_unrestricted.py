@@ -96,9 +96,16 @@ def test_nothing_about_it_is_safe_planted_or_drawn_over_levels(both, alone):
     for assessment in (both.assessments[0], alone.assessments[0]):
         assert not [part for part in (*assessment.safe, *assessment.drills) if part.norm == "unrestricted"]
         assert not assessment.auc or assessment.auc[0].norm == "linf"
-        assert "changing an image in ways that no distance bounds breaks" in assessment.verdict
+        assert "hanging an image in ways that no distance bounds breaks" in assessment.verdict
         assert "safe" not in assessment.verdict.split("no distance bounds")[-1]
         assert "one wrong class was tried" not in assessment.verdict
+
+
+def test_the_verdict_draws_no_conclusion_from_it(both):
+    """Nothing broke under Linf, and what broke without a ball does not make that less so, nor more."""
+    first, second = both.assessments[0].verdict.split(". ")
+    assert first.endswith("which is not a proof")
+    assert second.startswith("Changing an image in ways that no distance bounds breaks ")
 
 
 def test_the_page_has_a_section_of_its_own(both, alone):

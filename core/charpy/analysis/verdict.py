@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from charpy.analysis.document import SafePart, ThreatPart
-from charpy.threat import OWN, Goal, Norm
+from charpy.threat import BALLS, OWN, Goal, Norm
 
 INVALID_LIMIT = 0.001
 """A run with a larger share of invalid samples supports no figure."""
@@ -65,13 +65,18 @@ def verdict(status: Status, samples: int, correct: int, threats: Sequence[Threat
         return f"No verdict: {threats[0].grade_reasons[0]}."
     subject = f"{correct} of {_images(samples)} {'is' if correct == 1 else 'are'} classified correctly"
     norms = list(dict.fromkeys(threat.norm for threat in threats))
-    clauses = [_clause([t for t in threats if t.norm == norm], first=i == 0) for i, norm in enumerate(norms)]
+    bounded = [norm for norm in norms if norm in BALLS] or norms
+    clauses = [_clause([t for t in threats if t.norm == norm], first=i == 0) for i, norm in enumerate(bounded)]
     untargeted = [part for part in safe if any(t.norm == part.norm and t.goal != Goal.TARGETED for t in threats)]
     sentence = f"{subject}; {_listed(clauses)}"
     if untargeted:
         sentence += f", so {_conclusion(untargeted)}"
     elif any(threat.goal == Goal.TARGETED for threat in threats):
         sentence += ONE_TARGET
+    for norm in norms:
+        if norm not in bounded:  # what follows from the levels does not follow from it
+            clause = _clause([threat for threat in threats if threat.norm == norm], first=True)
+            sentence += f". {clause[0].upper()}{clause[1:]}"
     sentence += f"{_weakness(threats, safe, alone=len(norms) == 1)}."
     return sentence if status.finished else f"Unfinished run, so far: {sentence}"
 

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from charpy.cli.assess import document_of
+from charpy.cli.references import norms_of
+from charpy.errors import SpecError
+from charpy.threat import BALLS, Norm
 
 
 def certify(
@@ -56,6 +59,14 @@ def certify(
     from charpy.cli.publish import folder_name
     from charpy.specs import RunSpec, parse
 
+    if Norm.UNRESTRICTED in norms_of(norms):
+        raise SpecError(
+            "nothing can be proven without a ball",
+            where="--norms",
+            found=norms,
+            expected=", ".join(BALLS),
+            hint="`charpy assess --norms unrestricted` attacks it",
+        )
     document = document_of(
         model, data, samples, levels, norms, queries, seed, data_dir, battery, grid, batch_size, minimal, name
     )

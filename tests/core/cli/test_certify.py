@@ -49,3 +49,11 @@ def test_negative_seconds_are_refused(charpy):
     done = charpy("certify", *SMALL, "--seconds", "-1", "--out", "out")
     assert done.code == 2
     assert "seconds" in done.err
+
+
+def test_a_threat_without_a_ball_is_refused(charpy, tmp_path):
+    done = charpy("certify", "digits-cnn", "--data", "digits", "--norms", "l0,unrestricted", "--out", "out")
+    assert done.code == 2
+    assert "nothing can be proven without a ball" in done.err
+    assert "charpy assess --norms unrestricted" in done.err
+    assert not (tmp_path / "out").exists()
