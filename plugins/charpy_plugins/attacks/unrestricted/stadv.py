@@ -22,6 +22,10 @@ ROUNDED = 1e-6
 SHORTEST = 10
 """Queries of a search at least, however small the budget."""
 
+SHAKE = 0.4
+"""Pixels that each flow is moved by, at most, at random, where a search has ended in vain: bilinear interpolation has a
+kink at every whole pixel, and no flow is one, so that L-BFGS may not get away from there."""
+
 STEEPEST = 1e6
 """Largest slope of the margin that tau is weighed against as it is."""
 
@@ -35,7 +39,7 @@ class Stadv(Attack):
     The nearest image that succeeds is kept, in the threat's norm.
 
     Differs from the paper: no flow is longer than `reach`; untargeted goals; where a search ends without success,
-    another goes on from there with a tenth of tau, up to `searches` in all: how large the scores are is the model's
+    another goes on near there with a tenth of tau, up to `searches` in all: how large the scores are is the model's
     own. Where the budget is too small for all of them, each is given up after its share of it. Projected L-BFGS with a
     trial step for each sample alone.
     """
@@ -77,6 +81,7 @@ class _Search:
     def __init__(self, task: Task, params: Stadv.Params) -> None:
         self.task, self.params = task, params
         self.scale = 2 * params.reach * max(task.images.shape[2:])
+        self.random = task.random.fork("stadv")
         self.vain = min(params.steps, max(task.threat.queries // params.searches, SHORTEST))
 
     def begin(self, sample: torch.Tensor, _: torch.Tensor) -> State:
@@ -127,10 +132,13 @@ class _Search:
         return loss, slope, task.margins(scores, sample) < 0
 
     def _again(self, rows: torch.Tensor, state: State) -> None:
-        """Go on from where the search ended, with a tenth of the weight and no memory of its curvature."""
+        """Go on near where the search ended, with a tenth of the weight and no memory of its curvature."""
         if not len(rows):
             return
-        for key, fresh in minimiser(state["x"][rows], self.params.memory).items():
+        x, turn = state["x"][rows], state["searches"][rows]
+        noise = self.random.uniform(state["sample"][rows], turn, *x.shape[1:]) * 2 - 1
+        shaken = (x + noise * SHAKE / self.scale).clamp(0, 1)
+        for key, fresh in minimiser(shaken, self.params.memory).items():
             state[key] = state[key].index_copy(0, rows, fresh)
         state["tau"] = state["tau"].index_copy(0, rows, state["tau"][rows] / 10)
         state["iteration"] = state["iteration"].index_fill(0, rows, 0)
