@@ -33,6 +33,7 @@ DATA = {
     "mnist-robust": "mnist",
     "cifar10-cnn": "cifar10",
     "cifar10-resnet8-robust": "cifar10",
+    "cifar10-resnet-at": "cifar10",
 }
 OVERSHOOT = 1e-5
 """What a peer's image may lie beyond the radius, relative: float32 sums of thousands of values, no advantage."""

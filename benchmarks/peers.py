@@ -78,7 +78,7 @@ class Peers:
         try:
             with _importable(place):
                 self.modules[name] = importlib.import_module(module)
-            self.versions[name] = version(name) if place is None else _digest(self.modules[name])
+            self.versions[name] = version(name) if place is None else digest(self.modules[name])
         except Exception as cause:  # noqa: BLE001 - a stranger's package; whatever stops it is written on the page
             self.missing[name] = reason(cause)
 
@@ -292,7 +292,7 @@ def _importable(place: Path | None) -> Iterator[None]:
             sys.modules.pop(name, None)
 
 
-def _digest(module: types.ModuleType) -> str:
+def digest(module: types.ModuleType) -> str:
     """Which text of a checkout ran: SHA-256 over its Python files, because a checkout need not know its commit."""
     file = Path(str(module.__file__))
     files = sorted(file.parent.glob("**/*.py")) if file.name == "__init__.py" else [file]
