@@ -155,7 +155,7 @@ def smallest(sheet: Sheet, cases: dict[str, Case], queries: int = 200) -> None:
     for name, case in cases.items():
         first = ours(case, "cw", Norm.L2, 100.0, queries)
         _row(sheet, name, "cw", case, first, first)
-        for weights in ({}, {"ssim_weight": 10.0}, {"ssim_weight": 10.0, "l2_weight": 0.0}):
+        for weights in ({"ssim_weight": 1.0}, {"ssim_weight": 10.0}, {"ssim_weight": 10.0, "l2_weight": 0.0}):
             title = ", ".join(["ssim_cw", *(f"{key} {value:g}" for key, value in weights.items())])
             _row(sheet, name, title, case, ours(case, "ssim_cw", Norm.L2, 100.0, queries, **weights), first)
 
