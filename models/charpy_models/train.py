@@ -33,13 +33,14 @@ from charpy_models.card import Accuracy, Card, DefenseCard, EmbeddingCard, Robus
 from charpy_models.checkpoint import Checkpoint, make_folder, write_whole
 from charpy_models.data import Split, check_test, hold_out, open_reference, open_split, read_reference, read_split
 from charpy_models.defenses import defenses_of, measured, robust_at, shape_behind
+from charpy_models.fit import fit
 from charpy_models.gan_training import as_gan
 from charpy_models.generated import measure_generated
 from charpy_models.progress import progress
 from charpy_models.ranking import Embed, embeddings_of, rank
 from charpy_models.recipes import Precision, Recipe, recipe_for
 from charpy_models.spec import TrainSpec
-from charpy_models.training import Images, Trained, fit
+from charpy_models.training import Images, Trained
 from charpy_plugins.wrappers.devices import pick_device
 
 PGD_SAMPLES, PGD_STEPS = 1000, 20

@@ -18,9 +18,10 @@ from charpy_models.architectures.digits_cnn import DigitsCNN
 from charpy_models.card import Card
 from charpy_models.data import hold_out, read_split
 from charpy_models.defenses import defenses_of, measured, shape_behind
+from charpy_models.fit import fit
 from charpy_models.recipes import Recipe, recipe_for
 from charpy_models.trained import TrainedModel
-from charpy_models.training import Images, fit
+from charpy_models.training import Images
 from charpy_plugins.datasets.digits import Digits
 
 THERMOMETER = {"kind": "thermometer", "params": {"levels": 16}}

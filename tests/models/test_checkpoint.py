@@ -16,8 +16,9 @@ from charpy.cli.app import run_program
 from charpy.errors import IdentityError, RunFileError
 from charpy.specs import ComponentSpec
 from charpy_models.checkpoint import Checkpoint, write_whole
+from charpy_models.fit import fit
 from charpy_models.recipes import Augmentation, Precision, Recipe
-from charpy_models.training import Images, Progress, fit
+from charpy_models.training import Images, Progress
 
 NETWORKS = "charpy_models.architectures"
 GREY = {"in_channels": 1, "num_classes": 2, "mean": [0.5], "std": [0.5]}

@@ -19,11 +19,12 @@ from charpy_models.accuracy import count_correct
 from charpy_models.architectures.acgan import ACGAN
 from charpy_models.card import Card
 from charpy_models.checkpoint import Checkpoint
+from charpy_models.fit import fit
 from charpy_models.gan import Gan
 from charpy_models.generated import _named, _spread, draw
 from charpy_models.generators import TrainedGenerator
 from charpy_models.recipes import Precision, Recipe, recipe_for
-from charpy_models.training import Images, Progress, fit
+from charpy_models.training import Images, Progress
 
 TINY = Recipe(
     architecture="charpy_models.architectures.acgan:ACGAN",

@@ -23,8 +23,9 @@ from charpy_models.architectures.wide_resnet import WideResNet
 from charpy_models.checkpoint import Checkpoint
 from charpy_models.data import read_split
 from charpy_models.defenses import defenses_of
+from charpy_models.fit import fit
 from charpy_models.recipes import Augmentation, Recipe, recipe_for
-from charpy_models.training import Images, Progress, fit
+from charpy_models.training import Images, Progress
 from charpy_plugins.defenses.distillation import Distillation
 from charpy_plugins.defenses.tvm import Tvm
 

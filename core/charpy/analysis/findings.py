@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from statistics import median
@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from charpy.analysis.levels import LevelCosts
 from charpy.analysis.outcomes import Bools, Evidence, Ints
 from charpy.checks import largest_level
 from charpy.outcome import Outcome
@@ -81,6 +80,14 @@ class NormFindings:
     def levels(self) -> tuple[int, ...]:
         """The levels that get a column of outcomes: of a search also the ends of its range."""
         return tuple(sorted({FIRST_LEVEL, *self.shown, self.last})) if self.search else self.shown
+
+
+@dataclass(frozen=True)
+class LevelCosts:
+    """What the witnesses at one level cost and measure: see `ThreatPart`."""
+
+    queries_to_success_median: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_findings(run: RunFile, model: int, spec: RunSpec, population: Population) -> dict[str, NormFindings]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 from charpy.analysis.document import Interval, RobustAccuracy, SafePart, ThreatPart
+from charpy.analysis.findings import LevelCosts
 from charpy.analysis.grade import Grade
 from charpy.analysis.intervals import clopper_pearson, ratio, upper_bound
 from charpy.analysis.outcomes import Outcomes
@@ -15,14 +15,6 @@ from charpy.threat import BALLS, OWN, Goal, Norm
 
 SAFE_NAMES = {Norm.L0: "pixel", Norm.L1: "l1", Norm.L2: "l2", Norm.LINF: "threshold"}
 """`th`-pixel-safe and `th`-threshold-safe (Kotyan & Vargas 2020, section IV); the same of L1 and L2."""
-
-
-@dataclass(frozen=True)
-class LevelCosts:
-    """What the witnesses at one level cost and measure: see `ThreatPart`."""
-
-    queries_to_success_median: float | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def threat_parts(
