@@ -42,6 +42,7 @@ class EpsSettings(EpsPart):
     """How the levels were chosen."""
 
     per_class: int | None = Field(description="images drawn of each class; None: all")
+    samples: int | None = Field(default=None, description="images of a run of so many, where those were asked for")
     seed: int
     against: Literal["sample", "all"] | None = Field(description="half: among which images the nearest was sought")
     metric: str | None = Field(default=None, description="combination: what says that two images are alike")

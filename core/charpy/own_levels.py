@@ -66,7 +66,7 @@ def _levels(samples: Any, ids: Iterable[str], last: int, path: Path) -> Sequence
                 where=str(path),
                 found=found,
                 expected="one for each of the run",
-                hint="`charpy distances DATA --per-class all` chooses one for each image",
+                hint="`charpy distances DATA --samples N --seed S` chooses one for each image of a run of N samples",
             )
         level = samples[name]
         if isinstance(level, bool) or not isinstance(level, int) or not 0 <= level <= last:

@@ -24,6 +24,7 @@ def distances(
     *,
     metrics: str = "l0_pixels,l1,l2,linf",
     per_class: int | Literal["all"] | None = None,
+    samples: int | None = None,
     seed: int = 0,
     against: Literal["sample", "all"] = "sample",
     eps_norm: Literal["l0", "l1", "l2", "linf"] | None = None,
@@ -44,6 +45,7 @@ def distances(
         data: digits, mnist, fashion-mnist, cifar10, FILE.npz, or a folder of images with one subfolder a class.
         metrics: any that `charpy plugins` lists; l0_pixels, l1, l2 and linf are fast, others measure pair by pair.
         per_class: images that are drawn of each class; `all` for all. Default: 100, or as many as the smallest has.
+        samples: instead, the images that a run of so many samples and this seed assesses.
         seed: of the draw.
         against: sample: the nearest image of another class is sought among those drawn; all: in the whole data set.
         eps_norm: choose a level of this norm for every drawn image, and write eps.json.
@@ -66,6 +68,13 @@ def distances(
     kinds = tuple(part.strip() for part in metrics.split(","))
     if not all(kinds):
         raise SpecError("an empty entry", where="--metrics", found=repr(metrics), expected="kinds with commas: l2,linf")
+    if samples is not None and per_class is not None:
+        raise SpecError(
+            "two draws are asked for",
+            where="--samples",
+            found=f"--samples {samples} and --per-class {per_class}",
+            expected="one of them",
+        )
     plugins = registry()
     where = data_of(data, data_dir, plugins)
     if split is not None:
@@ -74,6 +83,7 @@ def distances(
     wish = Wish(
         metrics=kinds,
         per_class=per_class,
+        samples=samples,
         seed=seed,
         against=against,
         eps=_wish(eps_norm, rule, alike, threshold, combine),

@@ -19,7 +19,8 @@ from charpy.errors import DataError, SpecError, UnknownNameError
 from charpy.interfaces.metric import Direction
 from charpy.own_levels import own_levels
 from charpy.plugins import registry
-from charpy.specs import OwnLevels
+from charpy.specs import DataSpec, OwnLevels
+from charpy.subjects import chosen_samples
 from charpy.threat import BALLS, Norm
 
 METRICS = ("l0_pixels", "l1", "l2", "linf")
@@ -244,6 +245,23 @@ def test_a_level_of_nothing_and_the_last_one(digits):
     assert set(combination(drawn, Alike(by, 64.0), combine=1).tolist()) == {127}
 
 
+@pytest.mark.parametrize("seed", [0, 4])
+def test_the_images_of_a_run_are_those_that_it_draws(digits, seed):
+    """So that each of them has a level; they are grouped by class, as every draw is."""
+    spec = DataSpec(kind="digits", samples=60, seed=seed)
+    expected = digits.read(chosen_samples(digits, spec))
+    drawn = draw(digits, None, seed, samples=60)
+    assert sorted(drawn.piece.ids) == sorted(expected.ids)
+    label = dict(zip(expected.ids, expected.labels.tolist(), strict=True))
+    for one, rows in zip(drawn.classes, drawn.rows, strict=True):
+        assert {label[name] for name in drawn.piece.ids[rows]} == {one}
+    wish = Wish(metrics=("l2",), samples=60, seed=seed, eps=EpsWish(Norm.LINF, "half", None, None, 2))
+    _, levels = survey(digits, "digits", wish, registry())
+    assert levels is not None
+    assert (levels.settings.samples, levels.settings.per_class) == (60, None)
+    assert set(levels.samples) == set(expected.ids)
+
+
 def test_the_file_comes_back(digits, tmp_path):
     wish = Wish(metrics=("l2",), per_class=2, seed=5, eps=EpsWish(Norm.LINF, "combination", "psnr", 30.0, 2))
     _, levels = survey(digits, "digits", wish, registry())
@@ -258,7 +276,7 @@ def test_the_file_comes_back(digits, tmp_path):
     assert levels.model_dump(by_alias=True)["schema"] == "charpy/eps/1"
     assert levels.data.fingerprint == digits.fingerprint()
     assert levels.settings.model_dump() == {
-        "per_class": 2, "seed": 5, "against": None, "metric": "psnr", "threshold": 30.0, "combine": 2,
+        "per_class": 2, "samples": None, "seed": 5, "against": None, "metric": "psnr", "threshold": 30.0, "combine": 2,
     }  # fmt: skip
 
 

@@ -120,3 +120,10 @@ def test_places_that_cannot_be_written(charpy, tmp_path):
     done = charpy("distances", "digits", "--per-class", "2", "--metrics", "l1", "--out", "e")
     assert (done.code, "cannot be written" in done.err, "Traceback" in done.err) == (2, True, False)
     assert [path.name for path in (tmp_path / "e").iterdir()] == ["distances.json.partial"]
+
+
+def test_two_draws_at_once_are_refused(charpy, tmp_path):
+    done = charpy("distances", "digits", "--samples", "40", "--per-class", "5", "--out", "d")
+    assert done.code == 2
+    assert "two draws are asked for" in done.err
+    assert not (tmp_path / "d").exists()

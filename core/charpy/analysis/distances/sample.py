@@ -53,7 +53,7 @@ class Drawn(NamedTuple):
     rows: tuple[slice, ...]
 
 
-def draw(dataset: Dataset, per_class: int | Literal["all"] | None, seed: int) -> Drawn:
+def draw(dataset: Dataset, per_class: int | Literal["all"] | None, seed: int, samples: int | None = None) -> Drawn:
     """Draw images of every class that occurs.
 
     Which images are drawn depends on the seed and on their ids alone: not on their order, nor on what the classes are
@@ -63,6 +63,7 @@ def draw(dataset: Dataset, per_class: int | Literal["all"] | None, seed: int) ->
         dataset: at least two of its classes have images.
         per_class: how many of each, `all`, or None for `PER_CLASS` or as many as the smallest class has.
         seed: of the draw.
+        samples: instead, the images that a run of so many samples and this seed assesses (`chosen_samples`).
 
     Raises:
         DataError: fewer than two classes, or a class with fewer images than asked for, or with one image alone.
@@ -70,17 +71,21 @@ def draw(dataset: Dataset, per_class: int | Literal["all"] | None, seed: int) ->
     """
     import torch
 
+    from charpy.specs import DataSpec
+    from charpy.subjects import chosen_samples
+
     if isinstance(per_class, int) and per_class < 2:
         raise SpecError("within a class, distances need two images", where="per_class", found=per_class, expected="2..")
+    rows = None if samples is None else chosen_samples(dataset, DataSpec(kind="any", samples=samples, seed=seed))
     labels, keys = [], []
-    for piece in pieces(dataset):
+    for piece in pieces(dataset, rows):
         labels.append(piece.labels.numpy())
-        rows = torch.arange(len(piece.labels))
-        low, high = Random(seed, sample_keys(piece.ids)).fork("distances").words(rows, 0, 2).numpy().T.astype(np.int64)
+        each = torch.arange(len(piece.labels))
+        low, high = Random(seed, sample_keys(piece.ids)).fork("distances").words(each, 0, 2).numpy().T.astype(np.int64)
         keys.append(high << 32 | low & 0xFFFFFFFF)
     label, key = np.concatenate(labels), np.concatenate(keys)
     classes, counts = np.unique(label, return_counts=True)
-    wanted = _wanted(dataset, classes.tolist(), counts.tolist(), per_class)
+    wanted = _wanted(dataset, classes.tolist(), counts.tolist(), per_class if rows is None else "all")
     chosen: list[int] = []
     slices = []
     for one in classes:
@@ -88,7 +93,7 @@ def draw(dataset: Dataset, per_class: int | Literal["all"] | None, seed: int) ->
         members = members[np.argsort(key[members], kind="stable")][:wanted]
         slices.append(slice(len(chosen), len(chosen) + len(members)))
         chosen += members.tolist()
-    parts = list(pieces(dataset, chosen))
+    parts = list(pieces(dataset, chosen if rows is None else [rows[place] for place in chosen]))
     images, found = torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts])
     ids = tuple(name for part in parts for name in part.ids)
     return Drawn(Piece(images, found, ids), tuple(classes.tolist()), tuple(slices))

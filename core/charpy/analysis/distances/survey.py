@@ -64,6 +64,7 @@ class Wish:
     Attributes:
         metrics: kinds.
         per_class: images of each class, `all`, or None for the default.
+        samples: instead, the images that a run of so many samples and this seed assesses.
         seed: of the draw.
         against: among which images the nearest of another class are sought: the drawn ones, or all of the dataset.
         eps: which levels, None for none.
@@ -71,6 +72,7 @@ class Wish:
 
     metrics: tuple[str, ...] = tuple(NORMS)
     per_class: int | Literal["all"] | None = None
+    samples: int | None = None
     seed: int = 0
     against: Literal["sample", "all"] = "sample"
     eps: EpsWish | None = None
@@ -86,7 +88,7 @@ def survey(dataset: Dataset, kind: str, wish: Wish, registry: Registry) -> tuple
     if not measures:
         raise SpecError("no metric is given", where="metrics", expected="one or more kinds, such as l2,ssim")
     alike = _alike(wish.eps, registry) if wish.eps is not None else None
-    drawn = draw(dataset, wish.per_class, wish.seed)
+    drawn = draw(dataset, wish.per_class, wish.seed, wish.samples)
     names = _names(dataset)
     found = [(by, measure(by, drawn, pieces(dataset) if wish.against == "all" else None)) for by in measures]
     fingerprint = dataset.fingerprint()
@@ -179,7 +181,8 @@ def _eps_file(
 ) -> EpsFile:
     sizes = {rows.stop - rows.start for rows in drawn.rows}
     settings = EpsSettings(
-        per_class=None if wish.per_class == "all" else min(sizes),
+        per_class=None if wish.per_class == "all" or wish.samples is not None else min(sizes),
+        samples=wish.samples,
         seed=wish.seed,
         against=wish.against if alike is None else None,
         metric=alike.by.kind if alike else None,
