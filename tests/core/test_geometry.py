@@ -18,7 +18,7 @@ NORMS = list(BALLS)
 CONVEX = [Norm.L1, Norm.L2]
 RADII = {Norm.L0: (1.0, 3.0, 7.0), Norm.L1: (0.02, 0.7, 6.0), Norm.L2: (0.004, 0.3, 1.5), Norm.LINF: (1 / 255, 0.2)}
 GATES = [(norm, radius) for norm in NORMS for radius in RADII[norm]]
-quick = settings(deadline=None, max_examples=40)
+quick = settings(max_examples=40)
 
 
 def problem(seed: int, *, rows: int = 8, spread: float = 0.6) -> tuple[torch.Tensor, torch.Tensor]:

@@ -29,7 +29,7 @@ def run(breaks: list[set[int]], *, distance=lambda th: th, last: int = 127, pati
     raise AssertionError("the search does not end")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 127), min_size=1, max_size=6), st.sampled_from([10, 64, 127]))
 def test_finds_the_smallest_level_when_success_is_monotone(minima, last):
     smallest, probes = run([set(range(m, 128)) for m in minima], last=last)
@@ -115,7 +115,7 @@ class DenseFailures:
             self.looks[sample] += closed
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1), last=st.sampled_from([1, 16, 127, 14112, 783360]), patience=st.integers(0, 3),
     luck=st.sampled_from([0.2, 0.5, 0.8]),

@@ -51,7 +51,7 @@ def test_counts_every_row_and_stops_each_sample_at_its_own_budget():
     assert model.rows == 6, "a sample out of budget costs the model nothing"
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(1, 9))
 def test_no_order_of_owners_exceeds_the_budget(owners, budget):
     model = linear()

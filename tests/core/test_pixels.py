@@ -18,7 +18,7 @@ PIXELS = SHAPES.flatmap(lambda shape: hnp.arrays(np.uint8, shape))
 PAIRS = hnp.array_shapes(min_dims=4, max_dims=4, min_side=1, max_side=4).flatmap(
     lambda shape: st.tuples(hnp.arrays(np.uint8, shape), hnp.arrays(np.uint8, shape))
 )
-quick = settings(deadline=None, max_examples=60)
+quick = settings(max_examples=60)
 
 
 def brute(norm: Norm, a: np.ndarray, b: np.ndarray) -> list[float]:

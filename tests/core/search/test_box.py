@@ -15,7 +15,7 @@ from charpy.search.box import Box
 BOUNDS = [(0.0, 8.0), (127.0, 129.0), (-5.0, 5.0), (0.0, 255.0)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(BOUNDS), st.floats(-1e3, 1e3, width=32))
 def test_every_real_gene_lands_inside(bounds, gene):
     low, high = bounds

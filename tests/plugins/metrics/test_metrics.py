@@ -39,7 +39,7 @@ PAIRS = hnp.array_shapes(min_dims=4, max_dims=4, min_side=1, max_side=4).flatmap
         *[hnp.arrays(np.float32, shape, elements=st.sampled_from([0, 0.25, 0.5, 1]) | st.floats(0, 1, width=32))] * 2
     )
 )
-quick = settings(deadline=None, max_examples=50)
+quick = settings(max_examples=50)
 
 
 def scaled(kind: type[Metric], scale: int) -> Metric:
