@@ -136,7 +136,7 @@ def _wanted(
             where=dataset.name,
             found=f"one image of class {name}",
             expected="two or more of each class that has any",
-            hint="give the class more images, or leave it out of the data",
+            hint="give the class more images, or leave it out of the data; of a run's images draw more",
         )
     if isinstance(per_class, int) and per_class > least:
         raise DataError(
