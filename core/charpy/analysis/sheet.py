@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from charpy.analysis.comparison.entries import distinct, readable
+from charpy.analysis.comparison.entries import check_same_data, distinct, readable
 from charpy.analysis.per_class import class_name
 from charpy.errors import RunFileError, SpecError, unknown_name
 from charpy.outcome import Outcome
@@ -168,7 +168,7 @@ def _models(runs: Sequence[RunFile], wanted: str | None) -> list[_Model]:
     found: list[_Model] = []
     for run, title in zip(runs, _titles(runs), strict=True):
         with readable(run):
-            _check(run, runs[0])
+            check_same_data(run, runs[0], "draw each run on its own")
             parts = enumerate(run.meta("models"))
             found += [_Model(run, title, number, part["name"], run.samples(number)) for number, part in parts]
     chosen = [item for item in found if wanted in (None, item.title)]
@@ -183,26 +183,6 @@ def _titles(runs: Sequence[RunFile]) -> list[str]:
         with readable(run):
             names.append(str(run.spec["name"]))
     return distinct(names, [run.path.absolute().parent.name for run in runs])
-
-
-def _check(run: RunFile, first: RunFile) -> None:
-    """Refuse a run that has assessed nothing, or is over other data than the first."""
-    dataset = run.meta("dataset")
-    if dataset is None or not run.meta("models"):
-        raise RunFileError(
-            "nothing was assessed yet: the run stopped before its data and models were recorded",
-            where=str(run.path),
-            hint="run the same command again, it goes on from here",
-        )
-    expected = first.meta("dataset")["fingerprint"]
-    if dataset["fingerprint"] != expected:
-        raise RunFileError(
-            "the runs are over different data, so no sample is the same in both",
-            where=str(run.path),
-            found=f"data {dataset['fingerprint']}",
-            expected=f"{expected}, as in {first.path}",
-            hint="draw each run on its own",
-        )
 
 
 def _id_of(models: Sequence[_Model], sample: str) -> str:

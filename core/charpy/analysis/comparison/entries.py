@@ -105,6 +105,30 @@ def readable(run: RunFile) -> Iterator[None]:
         ) from cause
 
 
+def check_same_data(run: RunFile, first: RunFile, hint: str) -> None:
+    """Refuse a run that has assessed nothing, or is over other data than the first; `hint` is what to do then.
+
+    Raises:
+        RunFileError: either.
+    """
+    dataset = run.meta("dataset")
+    if dataset is None or not run.meta("models"):
+        raise RunFileError(
+            "nothing was assessed yet: the run stopped before its data and models were recorded",
+            where=str(run.path),
+            hint="run the same command again, it goes on from here",
+        )
+    expected = first.meta("dataset")["fingerprint"]
+    if dataset["fingerprint"] != expected:
+        raise RunFileError(
+            "the runs are over different data, so no sample is the same in both",
+            where=str(run.path),
+            found=f"data {dataset['fingerprint']}",
+            expected=f"{expected}, as in {first.path}",
+            hint=hint,
+        )
+
+
 def read_entries(runs: Sequence[RunFile]) -> tuple[Entry, ...]:
     """Every model of every run, in order.
 

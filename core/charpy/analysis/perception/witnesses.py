@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from charpy.analysis.comparison.entries import distinct, readable
+from charpy.analysis.comparison.entries import check_same_data, distinct, readable
 from charpy.analysis.verdict import SPOKEN
 from charpy.errors import RunFileError
 from charpy.interfaces.dataset import Samples
@@ -49,7 +49,7 @@ def read_runs(runs: Sequence[RunFile]) -> tuple[Originals, list[PairGroup], tupl
     specs = []
     for run in runs:
         with readable(run):
-            _check(run, runs[0])
+            check_same_data(run, runs[0], "look at each on its own")
             specs.append(parse(RunSpec, run.spec, where=str(run.path)))
     grid = Grid.NONE if any(spec.grid is Grid.NONE for spec in specs) else Grid.EIGHT_BIT
     found = _Read(grid)
@@ -71,25 +71,6 @@ def read_runs(runs: Sequence[RunFile]) -> tuple[Originals, list[PairGroup], tupl
     )
     originals = Originals.of(dataset["name"], samples, dataset["class_names"], grid)
     return originals, _groups(found, originals), tuple(found.titles)
-
-
-def _check(run: RunFile, first: RunFile) -> None:
-    dataset = run.meta("dataset")
-    if dataset is None or not run.meta("models"):
-        raise RunFileError(
-            "nothing was assessed yet: the run stopped before its data and models were recorded",
-            where=str(run.path),
-            hint="run the same command again, it goes on from here",
-        )
-    expected = first.meta("dataset")["fingerprint"]
-    if dataset["fingerprint"] != expected:
-        raise RunFileError(
-            "the runs are over different data",
-            where=str(run.path),
-            found=f"data {dataset['fingerprint']}",
-            expected=f"{expected}, as in {first.path}",
-            hint="look at each on its own",
-        )
 
 
 def _read(run: RunFile, number: int, grid: Grid, found: _Read) -> None:
