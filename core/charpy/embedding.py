@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from charpy.errors import DataError, ModelError, unknown_name
+from charpy.interfaces.component import Params as BaseParams
+from charpy.interfaces.component import param
 from charpy.interfaces.model import Model
 from charpy.plugins import Registry
 from charpy.specs import ModelSpec
@@ -16,6 +18,23 @@ from charpy.subjects import subject_of
 
 EMBEDDING = "embedding"
 """Name of the part of a network that gives the embedding that it was trained for."""
+
+
+class EmbeddingParams(BaseParams):
+    """Which network, and where in it."""
+
+    model: str = param(
+        "mnist-embedding",
+        min_length=1,
+        description="the network: zoo name, FILE.safetensors of `charpy train`, FILE.safetensors@architecture",
+        source="ours",
+    )
+    layer: str | None = param(
+        None,
+        description="name of the module whose output is the embedding; if not given, that of a triplet network, or the "
+        "penultimate layer of a classifier",
+        source="ours",
+    )
 
 
 class Embedding:

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from charpy.embedding import Embedding as Network
-from charpy.interfaces.component import Params as BaseParams
-from charpy.interfaces.component import param
+from charpy.embedding import EmbeddingParams
 from charpy.interfaces.metric import Metric
 from charpy.plugins import registry
 from charpy_plugins.metrics.lp import check_pair
@@ -26,21 +25,7 @@ class Embedding(Metric):
 
     unit = "1"
 
-    class Params(BaseParams):
-        """Which network."""
-
-        model: str = param(
-            "mnist-embedding",
-            min_length=1,
-            description="the network: zoo name, FILE.safetensors of `charpy train`, FILE.safetensors@architecture",
-            source="ours",
-        )
-        layer: str | None = param(
-            None,
-            description="name of the module whose output is the embedding; if not given, that of a triplet network, or "
-            "the penultimate layer of a classifier",
-            source="ours",
-        )
+    Params = EmbeddingParams
 
     def __init__(self, params: Any = None) -> None:
         super().__init__(params)

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from charpy.embedding import Embedding
+from charpy.embedding import Embedding, EmbeddingParams
 from charpy.geometry import column, steepest
 from charpy.interfaces.attack import Attack, Family, Task
-from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
 from charpy.interfaces.dataset import Samples
 from charpy.pixels import as_images, quantise
@@ -183,21 +182,9 @@ class EmbeddingPgd(Attack):
         "Adversarial examples: rethinking the definition (blog post); Madry et al. 2018, Towards deep learning models"
     )
 
-    class Params(BaseParams):
+    class Params(EmbeddingParams):
         """The embedding, its ball, and the descent."""
 
-        model: str = param(
-            "mnist-embedding",
-            min_length=1,
-            description="the network: zoo name, FILE.safetensors of `charpy train`, FILE.safetensors@architecture",
-            source="ours",
-        )
-        layer: str | None = param(
-            None,
-            description="module whose output is the embedding; if not given, that of a triplet network, or the "
-            "penultimate layer of a classifier",
-            source="ours",
-        )
         radius: float = param(
             0.2, gt=0, allow_inf_nan=False, description="largest L2 distance of embeddings", unit="1", source=BLOG
         )
