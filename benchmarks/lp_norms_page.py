@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,22 @@ ENGSTROM = "perceive-engstrom"
 
 
 def blocks(out: Path, folders: Sequence[str]) -> dict[str, str]:
-    """Every block that the runs below `out` can fill, as Markdown."""
-    texts = {
-        "jsma": "\n".join(_jsma(out, [folder for folder in folders if folder.startswith("jsma/")])),
-        "pairs": "\n".join(_pairs(out, [folder for folder in folders if folder.startswith(("l2/", "linf/"))])),
-        "heat": "\n".join(_heat(out / "distances")) if "distances" in folders else "",
-        "eps": "\n".join(_eps(out / "eps")) if "eps" in folders else "",
-        "far": "\n".join(_far(out, [f for f in ("perceive-cifar10", ENGSTROM) if f in folders])),
-        "conditions": "\n".join(_conditions(out, [f for f in ("perceive-cifar10", "perceive-mnist") if f in folders])),
-        "witnesses": "\n".join(_conditions(out, [f for f in ("perceive-witnesses",) if f in folders])),
-        "how": f"Written by `{command()}`. {Sheet('').machine}.",
+    """Every block that the runs below `out` can fill, as Markdown; one whose runs are not there is left out."""
+
+    def there(*starts: str) -> list[str]:
+        return [folder for start in starts for folder in folders if folder.startswith(start)]
+
+    made: dict[str, tuple[list[str], Callable[[Path, list[str]], Iterator[str]]]] = {
+        "jsma": (there("jsma/"), _jsma),
+        "pairs": (there("l2/", "linf/"), _pairs),
+        "heat": (there("distances"), lambda out, _: _heat(out / "distances")),
+        "eps": (there("eps"), lambda out, _: _eps(out / "eps")),
+        "far": (there("perceive-cifar10", ENGSTROM), _far),
+        "conditions": (there("perceive-cifar10", "perceive-mnist"), _conditions),
+        "witnesses": (there("perceive-witnesses"), _conditions),
     }
-    return {name: text for name, text in texts.items() if text}
+    texts = {name: "\n".join(make(out, found)) for name, (found, make) in made.items() if found}
+    return {**texts, "how": f"Written by `{command()}`. {Sheet('').machine}."}
 
 
 def _jsma(out: Path, folders: Sequence[str]) -> Iterator[str]:
