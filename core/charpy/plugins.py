@@ -208,15 +208,21 @@ def _entries_of(plugin: object, name: str, package: str, version: str) -> list[E
 
 
 def _summary_from_source(target: str) -> str:
-    """First docstring line of `package.module:name` by parsing the file; the module is not executed."""
+    """First docstring line of `package.module:name` by parsing the file; the module is not executed.
+
+    Of a name that is assigned, such as an app of several commands, it is the module's.
+    """
     module, _, attribute = target.partition(":")
     try:
         spec = importlib.util.find_spec(module)
         source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
-        nodes = {getattr(node, "name", ""): node for node in ast.parse(source).body}
+        tree = ast.parse(source)
+        nodes: dict[str, ast.AST] = {getattr(node, "name", ""): node for node in tree.body}
+        assigned = [node for node in tree.body if isinstance(node, ast.Assign)]
+        nodes |= {name.id: tree for node in assigned for name in node.targets if isinstance(name, ast.Name)}
         node = nodes[attribute]
     except (ImportError, OSError, SyntaxError, ValueError, KeyError):
         return f"(cannot be found: {target})"
-    if not isinstance(node, ast.ClassDef | ast.FunctionDef):
+    if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.Module):
         return ""
     return (ast.get_docstring(node) or "").split("\n", 1)[0]

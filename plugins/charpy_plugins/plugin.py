@@ -96,6 +96,12 @@ def charpy_executors() -> Mapping[str, str]:
     return {"inline": "charpy_plugins.executors.inline:Inline"}
 
 
+@hookimpl
+def charpy_commands() -> Mapping[str, str]:
+    """Commands that stand beside the program's own."""
+    return {"study": "charpy_plugins.study.command:study"}
+
+
 def _one_a_file(folder: str, files: str = "*/[a-z]*.py") -> Mapping[str, str]:
     """kind -> import string of each of the `files` in a folder: `fab_t.py` holds `FabT`, the kind in CamelCase."""
     here = Path(__file__).parent

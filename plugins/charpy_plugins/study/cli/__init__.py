@@ -1,0 +1,1 @@
+"""The subcommands of `charpy study`, one a file."""

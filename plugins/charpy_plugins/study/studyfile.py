@@ -1,0 +1,105 @@
+"""The study file: one ZIP, `study.json` and a PNG of each stimulus at each size; the same study gives the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from charpy.errors import DataError
+from charpy_plugins.study.document import FORMAT, Stimulus, StudyDocument
+
+DOCUMENT = "study.json"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+LARGEST = 1 << 30
+"""Bytes that a study file may unpack to."""
+
+
+class Study(NamedTuple):
+    """A study with its images: PNG bytes by `(stimulus id, size)`."""
+
+    document: StudyDocument
+    images: Mapping[tuple[str, int], bytes]
+
+
+def image_name(stimulus: str, size: int) -> str:
+    """Where the PNG of a stimulus stands in the file."""
+    return f"stimuli/{stimulus}-x{size}.png"
+
+
+def digest(data: bytes) -> str:
+    """As `Stimulus.digests` has it."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_study(study: Study, path: Path) -> None:
+    """Write the file whole, or not at all.
+
+    Raises:
+        DataError: it cannot be written, or an image lacks or is not the one that the document names.
+    """
+    for stimulus, size, expected in _images_of(study.document):
+        data = study.images.get((stimulus.id, size))
+        if data is None or digest(data) != expected:
+            found = "no image" if data is None else "another image"
+            raise DataError(
+                "a stimulus is not what the document says", where=image_name(stimulus.id, size), found=found
+            )
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with zipfile.ZipFile(partial, "w") as file:
+            _put(file, DOCUMENT, study.document.canonical(), zipfile.ZIP_DEFLATED)
+            for stimulus, size, _ in _images_of(study.document):
+                _put(file, image_name(stimulus.id, size), study.images[stimulus.id, size], zipfile.ZIP_STORED)
+        partial.replace(path)
+    except OSError as cause:
+        raise DataError("the study cannot be written", where=str(path), found=cause.strerror) from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_study(path: Path) -> Study:
+    """The study of a file, every image held against its digest.
+
+    Raises:
+        DataError: no study file, one that was changed by hand, or that unpacks to more than `LARGEST`.
+    """
+    hint = "`charpy study build RUN` writes a study file"
+    if not path.is_file():
+        raise DataError("no such study file", where=str(path), hint=hint)
+    try:
+        with zipfile.ZipFile(path) as file:
+            if sum(entry.file_size for entry in file.infolist()) > LARGEST:
+                raise DataError("the study unpacks to too much", where=str(path), expected=f"{LARGEST} bytes at most")
+            document = StudyDocument.model_validate_json(file.read(DOCUMENT), strict=False)
+            images = {(one.id, size): file.read(image_name(one.id, size)) for one, size, _ in _images_of(document)}
+            entries = set(file.namelist())
+    except (OSError, zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, EOFError) as cause:
+        raise DataError("this is no study file", where=str(path), found=str(cause), hint=hint) from None
+    except ValidationError as cause:
+        first = cause.errors()[0]
+        where = f"{path}, {DOCUMENT}, {'.'.join(map(str, first['loc'])) or 'as a whole'}"
+        raise DataError("the study is not valid", where=where, found=first["msg"], expected=FORMAT) from None
+    for stimulus, size, expected in _images_of(document):
+        if digest(images[stimulus.id, size]) != expected:
+            where = f"{path}, {image_name(stimulus.id, size)}"
+            raise DataError("a stimulus was changed", where=where, found="other bytes", expected=f"SHA-256 {expected}")
+    if extra := entries - {DOCUMENT} - {image_name(one.id, size) for one, size, _ in _images_of(document)}:
+        raise DataError("a file that is no part of the study", where=str(path), found=sorted(extra)[0])
+    return Study(document, images)
+
+
+def _images_of(document: StudyDocument) -> Iterator[tuple[Stimulus, int, str]]:
+    for stimulus in document.stimuli:
+        for size, expected in zip(document.sizes, stimulus.digests, strict=True):
+            yield stimulus, size, expected
+
+
+def _put(file: zipfile.ZipFile, name: str, data: bytes, method: int) -> None:
+    entry = zipfile.ZipInfo(name, _EPOCH)
+    entry.external_attr = 0o644 << 16
+    file.writestr(entry, data, method)
