@@ -1,4 +1,4 @@
-"""The study file: one ZIP, `study.json` and a PNG of each stimulus at each size; the same study gives the same bytes."""
+"""The study file: a ZIP with `study.json` and a PNG of each stimulus at each size; the same study, the same bytes."""
 
 from __future__ import annotations
 
