@@ -1,0 +1,79 @@
+"""Opening an answers database: it is one, it is of this study, and made-up answers stay apart from those of people."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from sqlalchemy import Engine, insert, inspect, select
+from sqlalchemy.exc import DBAPIError
+
+from charpy.errors import CharpyError, DataError, IdentityError
+from charpy_plugins.study.document import StudyDocument
+from charpy_plugins.study.store.connect import address, connect
+from charpy_plugins.study.store.tables import FORMAT, meta, schema
+
+
+def opened(where: str | Path, document: StudyDocument, *, create: bool, simulated: str) -> Engine:
+    """See `Store.open`."""
+    url = address(where)
+    shown = url.render_as_string(hide_password=True)
+    if url.drivername == "sqlite" and not create and not Path(str(url.database)).is_file():
+        hint = "`charpy study serve STUDY` collects answers; `charpy study simulate STUDY` makes some up"
+        raise DataError("no answers are here", where=str(url.database), hint=hint)
+    engine = connect(url)
+    try:
+        facts = _facts(engine, document, simulated, create)
+        _check(facts, document, simulated, create, shown)
+    except DBAPIError as cause:
+        engine.dispose()
+        found = str(cause.orig).strip().splitlines()[0]
+        raise DataError("the answers database cannot be used", where=shown, found=found) from None
+    except CharpyError:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _facts(engine: Engine, document: StudyDocument, simulated: str, create: bool) -> dict[str, str]:
+    """What the database says of itself; made first where it is empty."""
+    with engine.begin() as db:
+        tables = inspect(db).get_table_names()
+        if not tables and create:
+            schema.create_all(db)
+            facts = {
+                "format": FORMAT,
+                "study": document.fingerprint,
+                "name": document.name,
+                "simulated": simulated,
+                "salt": secrets.token_hex(32),
+                "secret": secrets.token_hex(32),
+            }
+            db.execute(insert(meta), [{"key": key, "value": value} for key, value in facts.items()])
+            return facts
+        if meta.name not in tables:
+            return {}
+        return {str(key): str(value) for key, value in db.execute(select(meta.c.key, meta.c.value)).tuples()}
+
+
+def _check(facts: dict[str, str], document: StudyDocument, simulated: str, create: bool, shown: str) -> None:
+    if facts.get("format") != FORMAT:
+        found = facts.get("format", "other tables, or none")
+        raise DataError("no answers database", where=shown, found=found, expected=FORMAT)
+    if facts["study"] != document.fingerprint:
+        raise IdentityError(
+            "these answers are of another study, or of this one before it was changed",
+            where=shown,
+            found=f"{facts['name']!r}, {facts['study'][:16]}",
+            expected=f"{document.name!r}, {document.fingerprint[:16]}",
+            hint="give the study file that was served, or other answers: --answers",
+        )
+    if create and bool(facts["simulated"]) != bool(simulated):
+        kinds = {True: "made-up answers", False: "answers of people"}
+        raise IdentityError(
+            "made-up answers and those of people do not share a database",
+            where=shown,
+            found=kinds[bool(facts["simulated"])],
+            expected=kinds[bool(simulated)],
+            hint="give another one: --answers",
+        )
