@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from charpy.cli.app import NO_EVIDENCE, PASS
 from charpy.cli.console import results
 from charpy.cli.pages import write_pages
-from charpy.errors import RunFileError, SpecError
+from charpy.cli.runs import opened_runs
+from charpy.errors import SpecError
 from charpy.plugins import registry
 from charpy.reports.inert import visible
 
@@ -49,17 +49,8 @@ def compare(*runs: Path, out: Path = DEFAULT_FOLDER, transfer: bool = False) -> 
 
 def _compared(runs: tuple[Path, ...], transfer: bool) -> Comparison:
     from charpy.analysis.comparison.compare import compare as compared
-    from charpy.cli.execute import RUN_FILE
-    from charpy.runfile import RunFile
 
-    with ExitStack() as stack:
-        opened = []
-        for run in runs:
-            path = run / RUN_FILE if run.is_dir() else run
-            try:
-                opened.append(stack.enter_context(RunFile.open(path)))
-            except OSError as cause:
-                raise RunFileError("the run file cannot be read", where=str(path), found=cause.strerror) from None
+    with opened_runs(runs) as opened:
         return compared(opened, transfer_with=registry() if transfer else None)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from charpy.errors import RunFileError, SpecError
+from charpy.cli.runs import opened_runs
+from charpy.errors import SpecError
 from charpy.plugins import registry
 
 if TYPE_CHECKING:
@@ -84,16 +84,7 @@ def _of_sets(originals: Path, changed: Path) -> Pairs:
 
 def _of_runs(runs: Sequence[Path]) -> Pairs:
     from charpy.analysis.perception.witnesses import read_runs
-    from charpy.cli.execute import RUN_FILE
-    from charpy.runfile import RunFile
 
-    with ExitStack() as stack:
-        opened = []
-        for run in runs:
-            path = run / RUN_FILE if run.is_dir() else run
-            try:
-                opened.append(stack.enter_context(RunFile.open(path)))
-            except OSError as cause:
-                raise RunFileError("the run file cannot be read", where=str(path), found=cause.strerror) from None
+    with opened_runs(runs) as opened:
         originals, groups, titles = read_runs(opened)
     return Pairs(originals, groups, titles)

@@ -10,10 +10,9 @@ from charpy.analysis.comparison.document import TransferPart
 from charpy.analysis.comparison.entries import Entry
 from charpy.analysis.comparison.rates import rate
 from charpy.analysis.transfer import Predict, TransferCell, crafted_by, transfer_matrix
-from charpy.errors import CharpyError, ModelError
 from charpy.interfaces.model import Model
 from charpy.plugins import Registry
-from charpy.subjects import subject_of
+from charpy.reopened import reopened
 from charpy.threat import Norm
 
 
@@ -48,27 +47,13 @@ def _targets(entries: Sequence[Entry], registry: Registry) -> Mapping[str, Predi
 
 
 def _opened(entry: Entry, registry: Registry) -> Model:
-    stored = entry.assessment.model.fingerprint
-    try:
-        model = subject_of(entry.spec.models[entry.index], registry).open()
-        found = dict(model.fingerprint())
-    except CharpyError as cause:
-        raise ModelError(
-            "a model of the run cannot be opened again",
-            where=f"{entry.run.path}: {entry.title}",
-            found=cause.what,
-            expected="the model where its spec says it lies, seen from this working directory",
-            hint="go to the folder where the run was made, or leave out --transfer",
-        ) from cause
-    if differing := sorted(key for key in stored.keys() | found.keys() if stored.get(key) != found.get(key)):
-        raise ModelError(
-            "the model is not the one of the run any more",
-            where=f"{entry.run.path}: {entry.title}",
-            found="; ".join(f"{key}: {found.get(key, '(none)')}" for key in differing),
-            expected="; ".join(f"{key}: {stored.get(key, '(none)')}" for key in differing),
-            hint="put the model of the run back, or leave out --transfer",
-        )
-    return model
+    return reopened(
+        entry.spec.models[entry.index],
+        entry.assessment.model.fingerprint,
+        registry,
+        where=f"{entry.run.path}: {entry.title}",
+        otherwise="leave out --transfer",
+    )
 
 
 def _predict(model: Model) -> Predict:

@@ -73,20 +73,24 @@ def read_runs(runs: Sequence[RunFile]) -> tuple[Originals, list[PairGroup], tupl
     return originals, _groups(found, originals), tuple(found.titles)
 
 
+def attack_names(run: RunFile, model: int) -> dict[tuple[str, int], str]:
+    """What each attack is called, by norm and step: its own name, or its kind and its mode."""
+    names = {}
+    for unit in run.units(model):
+        mode = unit["detail"].get("params", {}).get("mode") if unit["attack"] == unit["kind"] else None
+        names[unit["norm"], unit["step"]] = f"{unit['attack']}, {mode}" if isinstance(mode, str) else unit["attack"]
+    return names
+
+
 def _read(run: RunFile, number: int, grid: Grid, found: _Read) -> None:
     channels, height, width = run.meta("dataset")["shape"]
     shape = (channels, height, width)
     for model, part in enumerate(run.meta("models")):
         found.models[number, model] = str(part["name"])
         rows = {row.sample: row for row in run.samples(model)}
-        modes = {
-            (unit["norm"], unit["step"]): unit["detail"].get("params", {}).get("mode")
-            for unit in run.units(model)
-            if unit["attack"] == unit["kind"]  # one with a name of its own is told apart by that
-        }
+        names = attack_names(run, model)
         for witness in run.witnesses(model):
-            row, mode = rows[witness.sample], modes.get((witness.norm, witness.step))
-            attack = f"{witness.attack}, {mode}" if isinstance(mode, str) else witness.attack
+            row, attack = rows[witness.sample], names[witness.norm, witness.step]
             of_attempt = found.witnesses.setdefault(Attempt(number, model, witness.norm, witness.step, attack), {})
             if row.id in of_attempt:
                 continue  # the nearest comes first
