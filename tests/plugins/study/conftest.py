@@ -32,7 +32,7 @@ MODES = {
         }
     ],
 }
-"""Both modes of an attack on the same images: 38 of them are classified correctly, and both modes break all of these."""
+"""Both modes of an attack on the same images; 38 of the 40 are classified correctly, and both modes break all 38."""
 
 FILL = {
     "researcher": "A. Researcher",

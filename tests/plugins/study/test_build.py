@@ -1,4 +1,4 @@
-"""`charpy study build`: which images become stimuli, that each is what it is said to be, and that nobody is lost unseen."""
+"""`charpy study build`: which images become stimuli, that each is what it is said to be, that nobody is lost unseen."""
 
 from __future__ import annotations
 
