@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +20,19 @@ DOCUMENT = "study.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 LARGEST = 1 << 30
 """Bytes that a study file may unpack to."""
+
+_DAMAGES = (
+    OSError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+)
+"""What `zipfile` raises at a file that is no ZIP, or a damaged, encrypted or exotic one."""
 
 
 class Study(NamedTuple):
@@ -75,20 +91,22 @@ def read_study(path: Path) -> Study:
         with zipfile.ZipFile(path) as file:
             if sum(entry.file_size for entry in file.infolist()) > LARGEST:
                 raise DataError("the study unpacks to too much", where=str(path), expected=f"{LARGEST} bytes at most")
-            document = StudyDocument.model_validate_json(file.read(DOCUMENT), strict=False)
-            images = {(one.id, size): file.read(image_name(one.id, size)) for one, size, _ in _images_of(document)}
-            entries = set(file.namelist())
-    except (OSError, zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, EOFError) as cause:
-        raise DataError("this is no study file", where=str(path), found=str(cause), hint=hint) from None
+            entries = Counter(file.namelist())
+            if twice := [name for name, count in entries.items() if count > 1]:
+                raise DataError("an entry stands twice in the study file", where=str(path), found=twice[0])
+            document = StudyDocument.model_validate_json(_got(file, DOCUMENT), strict=False)
+            images = {(one.id, size): _got(file, image_name(one.id, size)) for one, size, _ in _images_of(document)}
     except ValidationError as cause:
         first = cause.errors()[0]
         where = f"{path}, {DOCUMENT}, {'.'.join(map(str, first['loc'])) or 'as a whole'}"
         raise DataError("the study is not valid", where=where, found=first["msg"], expected=FORMAT) from None
+    except _DAMAGES as cause:
+        raise DataError("this is no study file", where=str(path), found=str(cause), hint=hint) from None
     for stimulus, size, expected in _images_of(document):
         if digest(images[stimulus.id, size]) != expected:
             where = f"{path}, {image_name(stimulus.id, size)}"
             raise DataError("a stimulus was changed", where=where, found="other bytes", expected=f"SHA-256 {expected}")
-    if extra := entries - {DOCUMENT} - {image_name(one.id, size) for one, size, _ in _images_of(document)}:
+    if extra := entries.keys() - {DOCUMENT} - {image_name(one.id, size) for one, size, _ in _images_of(document)}:
         raise DataError("a file that is no part of the study", where=str(path), found=sorted(extra)[0])
     return Study(document, images)
 
@@ -97,6 +115,13 @@ def _images_of(document: StudyDocument) -> Iterator[tuple[Stimulus, int, str]]:
     for stimulus in document.stimuli:
         for size, expected in zip(document.sizes, stimulus.digests, strict=True):
             yield stimulus, size, expected
+
+
+def _got(file: zipfile.ZipFile, name: str) -> bytes:
+    """An entry, and never more bytes than the file says that it has."""
+    entry = file.getinfo(name)
+    with file.open(entry) as stream:
+        return stream.read(entry.file_size)
 
 
 def _put(file: zipfile.ZipFile, name: str, data: bytes, method: int) -> None:
