@@ -244,7 +244,7 @@ def test_bounds_and_attacks(study_run):
 
 def test_a_bound_that_is_met_exactly_is_kept(study_run):
     assert len(built(study_run, {"one": {"bounds": {"linf": {"most": 60}}}}).study.document.stimuli) == 38
-    with pytest.raises(SpecError, match="no witness with linf <= 59.99"):
+    with pytest.raises(SpecError, match=r"no witness with linf <= 59\.99"):
         built(study_run, {"one": {"bounds": {"linf": {"most": 59.99}}}})
 
 
