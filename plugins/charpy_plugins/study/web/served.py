@@ -1,0 +1,27 @@
+"""What every page needs: the study, its answers, and how it is served."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from flask import current_app
+
+from charpy_plugins.study.store.store import Store
+from charpy_plugins.study.studyfile import Study
+from charpy_plugins.study.web.settings import Settings
+
+KEY = "charpy_study"
+
+
+class Served(NamedTuple):
+    """One study before its participants."""
+
+    study: Study
+    store: Store
+    settings: Settings
+
+
+def served() -> Served:
+    """Of the app that answers this request."""
+    found: Served = current_app.extensions[KEY]
+    return found
