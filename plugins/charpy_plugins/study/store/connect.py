@@ -11,7 +11,7 @@ from sqlalchemy.exc import ArgumentError
 
 from charpy.errors import SpecError
 
-WAIT = 30.0
+WAIT = 30
 """Seconds that a writer waits for another one."""
 
 READING = "charpy_reading"
@@ -29,24 +29,45 @@ def address(answers: str | Path) -> URL:
         return URL.create("sqlite", database=text)
     try:
         url = make_url(text)
-    except ArgumentError as cause:
-        raise SpecError("not a database URL", where="--answers", found=str(cause).split(" from ")[0]) from None
+    except (ArgumentError, ValueError):
+        # what was given is not repeated: it may hold a password
+        expected = "postgresql://user:password@host/database"
+        raise SpecError("not a database URL", where="--answers", expected=expected) from None
     if url.drivername in ("postgres", "postgresql"):
         url = url.set(drivername="postgresql+psycopg")
-    if url.drivername not in ("sqlite", "postgresql+psycopg"):
+    if url.drivername not in ("sqlite", "postgresql+psycopg") or url.database in (None, "", ":memory:"):
         expected = "the path of an SQLite file, or postgresql://user:password@host/database"
         raise SpecError("no such kind of database", where="--answers", found=url.drivername, expected=expected)
     return url
 
 
 def connect(url: URL) -> Engine:
-    """An engine whose commits are on disk when they return."""
+    """An engine whose commits are on disk when they return.
+
+    Raises:
+        SpecError: PostgreSQL's driver is not installed.
+    """
     if url.drivername != "sqlite":
-        return create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=8)
+        try:
+            # Each statement sees what was committed before it; a writer waits for the one before, see `Store`.
+            engine = create_engine(
+                url, isolation_level="READ COMMITTED", pool_pre_ping=True, pool_size=8, max_overflow=8
+            )
+        except ModuleNotFoundError as cause:
+            hint = "pip install 'charpy[study,postgresql]'"
+            raise SpecError("PostgreSQL needs a driver", where="--answers", found=str(cause), hint=hint) from None
+        event.listen(engine, "connect", _acknowledged)
+        return engine
     engine = create_engine(url, connect_args={"timeout": WAIT, "check_same_thread": False})
     event.listen(engine, "connect", _durable)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _acknowledged(connection: Any, record: object) -> None:
+    for setting in ("synchronous_commit = on", f"lock_timeout = '{WAIT}s'"):  # whatever the cluster's defaults are
+        connection.execute(f"SET {setting}")
+    connection.commit()
 
 
 def _durable(connection: Any, record: object) -> None:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from sqlalchemy import Engine, insert, inspect, select
+from sqlalchemy import Engine, func, insert, inspect, select
 from sqlalchemy.exc import DBAPIError
 
 from charpy.errors import CharpyError, DataError, IdentityError
+from charpy.reports.inert import visible
 from charpy_plugins.study.document import StudyDocument
 from charpy_plugins.study.store.connect import address, connect
 from charpy_plugins.study.store.tables import FORMAT, meta, schema
+
+PREVIEW = "preview"
+"""What `simulated` says of the answers that somebody gave while trying the study out."""
+
+_MAKING = 0x43484152
+"""The key of PostgreSQL's lock while the tables are made."""
 
 
 def opened(where: str | Path, document: StudyDocument, *, create: bool, simulated: str) -> Engine:
@@ -23,8 +30,13 @@ def opened(where: str | Path, document: StudyDocument, *, create: bool, simulate
         raise DataError("no answers are here", where=str(url.database), hint=hint)
     engine = connect(url)
     try:
+        if url.drivername == "sqlite" and create:
+            Path(str(url.database)).touch(mode=0o600)  # it holds secrets; what SQLite writes beside it follows
         facts = _facts(engine, document, simulated, create)
         _check(facts, document, simulated, create, shown)
+    except OSError as cause:
+        engine.dispose()
+        raise DataError("the answers database cannot be made", where=shown, found=cause.strerror) from None
     except DBAPIError as cause:
         engine.dispose()
         found = str(cause.orig).strip().splitlines()[0]
@@ -38,13 +50,15 @@ def opened(where: str | Path, document: StudyDocument, *, create: bool, simulate
 def _facts(engine: Engine, document: StudyDocument, simulated: str, create: bool) -> dict[str, str]:
     """What the database says of itself; made first where it is empty."""
     with engine.begin() as db:
+        if db.dialect.name == "postgresql":  # of two servers that start at once, one makes the tables
+            db.execute(select(func.pg_advisory_xact_lock(_MAKING)))
         tables = inspect(db).get_table_names()
         if not tables and create:
             schema.create_all(db)
             facts = {
                 "format": FORMAT,
                 "study": document.fingerprint,
-                "name": document.name,
+                "name": visible(document.name),
                 "simulated": simulated,
                 "salt": secrets.token_hex(32),
                 "secret": secrets.token_hex(32),
@@ -57,9 +71,11 @@ def _facts(engine: Engine, document: StudyDocument, simulated: str, create: bool
 
 
 def _check(facts: dict[str, str], document: StudyDocument, simulated: str, create: bool, shown: str) -> None:
-    if facts.get("format") != FORMAT:
-        found = facts.get("format", "other tables, or none")
-        raise DataError("no answers database", where=shown, found=found, expected=FORMAT)
+    if facts.get("format", FORMAT) != FORMAT:
+        hint = "use the version of charpy that wrote it"
+        raise DataError("answers in another format", where=shown, found=facts["format"], expected=FORMAT, hint=hint)
+    if "format" not in facts:
+        raise DataError("no answers database", where=shown, found="other tables, or none", expected=FORMAT)
     if facts["study"] != document.fingerprint:
         raise IdentityError(
             "these answers are of another study, or of this one before it was changed",
@@ -68,12 +84,16 @@ def _check(facts: dict[str, str], document: StudyDocument, simulated: str, creat
             expected=f"{document.name!r}, {document.fingerprint[:16]}",
             hint="give the study file that was served, or other answers: --answers",
         )
-    if create and bool(facts["simulated"]) != bool(simulated):
-        kinds = {True: "made-up answers", False: "answers of people"}
+    preview = PREVIEW in (facts["simulated"], simulated) and facts["simulated"] != simulated
+    if create and (preview or bool(facts["simulated"]) != bool(simulated)):
         raise IdentityError(
             "made-up answers and those of people do not share a database",
             where=shown,
-            found=kinds[bool(facts["simulated"])],
-            expected=kinds[bool(simulated)],
+            found=_kind(facts["simulated"]),
+            expected=_kind(simulated),
             hint="give another one: --answers",
         )
+
+
+def _kind(simulated: str) -> str:
+    return {"": "answers of people", PREVIEW: "answers of a preview"}.get(simulated, "made-up answers")

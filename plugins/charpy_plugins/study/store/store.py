@@ -2,57 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
+import threading
 import time
-from base64 import b32encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
+from sqlalchemy.exc import TimeoutError as Waited
 
 from charpy.errors import DataError
+from charpy.reports.inert import visible
 from charpy_plugins.study.document import StudyDocument
 from charpy_plugins.study.responses import Participant, Responses, State
-from charpy_plugins.study.store import records
-from charpy_plugins.study.store.connect import READING
+from charpy_plugins.study.store import overview, queries, records
+from charpy_plugins.study.store.codes import digest, salted, tidy, withdrawal_code
+from charpy_plugins.study.store.connect import READING, WAIT
 from charpy_plugins.study.store.draw import chosen_condition, drawn_questions
 from charpy_plugins.study.store.opening import opened
+from charpy_plugins.study.store.outcomes import Admission, Question, Refused
+from charpy_plugins.study.store.overview import Measure
 from charpy_plugins.study.store.records import Arm, as_participant
 from charpy_plugins.study.store.tables import answers, events, meta, participants, questions
 
-
-class Refused(Exception):  # noqa: N818 - no error of ours: what a participant did cannot be done
-    """A request that changes nothing; `kind` is one word for the log, `status` the HTTP status."""
-
-    def __init__(self, kind: str, status: int, text: str) -> None:
-        self.kind, self.status, self.text = kind, status, text
-        super().__init__(text)
-
-
-class Admission(NamedTuple):
-    """Who may go on: what the cookie holds, and the participant."""
-
-    token: str
-    participant: Participant
-
-
-class Question(NamedTuple):
-    """The next thing to answer.
-
-    Attributes:
-        position: 0, 1, ...; `total` with the attention checks.
-        stimulus: id of the image.
-        asked: the label that an attention check asks for; None of a question.
-    """
-
-    position: int
-    total: int
-    stimulus: str
-    asked: int | None
+__all__ = ["Admission", "Question", "Refused", "Store"]
 
 
 class Store:
@@ -66,11 +42,13 @@ class Store:
 
     def __init__(self, engine: Engine, document: StudyDocument, clock: Callable[[], float] = time.time) -> None:
         self._engine, self.document, self._clock = engine, document, clock
+        self._turn = threading.Lock()
         with self._reading() as db:
             facts = {str(key): str(value) for key, value in db.execute(select(meta.c.key, meta.c.value)).tuples()}
         self.simulated = facts["simulated"]
         self.secret = facts["secret"]
         self._salt = facts["salt"].encode()
+        self._stimuli = frozenset(stimulus.id for stimulus in document.stimuli)
 
     @classmethod
     def open(
@@ -109,44 +87,59 @@ class Store:
             per_condition: a condition with so many is full.
 
         Raises:
-            Refused: another consent text, a person who is here already by another visit, or every condition is full.
+            Refused: another consent text, a person who is here already by another visit, a paused study, or every
+                condition is full.
         """
         if consent_version != self.document.texts.consent.version:
             raise Refused("consent", 400, "The consent form has changed. Please read it again.")
         with self._writing() as db:
             if person:
                 known = db.execute(
-                    select(participants).where(participants.c.person == self._hash(person))
+                    select(participants).where(participants.c.person == salted(self._salt, person))
                 ).one_or_none()
                 if known is not None:
                     return self._back(db, known, visit)
-            now = self._clock()
-            condition = chosen_condition(self.document, self._filled(db, now), per_condition)
-            if condition is None:
-                raise Refused("full", 409, "The study has all the participants that it needs.")
-            found = Participant(secrets.token_hex(16), condition, State.STARTED, consent_version, now, now, None)
+            now, cut = self._clock(), self._cut()
+            condition = self._free(db, cut, per_condition)
+            found = Participant(
+                secrets.token_hex(16), condition, State.STARTED, visible(consent_version), now, now, None
+            )
             token = secrets.token_urlsafe(32)
             hashes = {
-                "person": self._hash(person) if person else None,
-                "visit": self._hash(visit) if visit else None,
-                "token": _digest(token),
-                "code": _digest(self.code(found.id)),
+                "person": salted(self._salt, person) if person else None,
+                "visit": salted(self._salt, visit) if visit else None,
+                "token": digest(token),
+                "code": digest(self.code(found.id)),
             }
             db.execute(insert(participants).values(**found._asdict(), **hashes))
-            rows = drawn_questions(self.document, condition, self._seen(db, condition))
+            rows = drawn_questions(self.document, condition, queries.given(db, condition, cut))
             db.execute(insert(questions), [{"participant": found.id, **row._asdict()} for row in rows])
         return Admission(token, found)
+
+    def closed(self, per_condition: int | None = None) -> Refused | None:
+        """Why newcomers cannot join now; None where they can."""
+        with self._reading() as db:
+            try:
+                self._free(db, self._cut(), per_condition)
+            except Refused as why:
+                return why
+        return None
 
     def participant(self, token: str) -> Participant | None:
         """Whose cookie this is."""
         with self._reading() as db:
-            row = db.execute(select(participants).where(participants.c.token == _digest(token))).one_or_none()
+            row = db.execute(select(participants).where(participants.c.token == digest(token))).one_or_none()
         return None if row is None else as_participant(row)
 
     def question(self, participant: Participant) -> Question | None:
-        """What to answer next; None where all is answered. Its first showing is noted."""
+        """What to answer next; None where all is answered. Its first showing is noted.
+
+        Raises:
+            Refused: withdrawn since.
+        """
         with self._writing() as db:
-            row = self._next(db, participant.id)
+            self._still_here(db, participant)
+            row = queries.next_question(db, participant.id)
             if row is None:
                 return None
             now, own = self._clock(), questions.c.participant == participant.id
@@ -158,6 +151,8 @@ class Store:
 
     def shows(self, participant: Participant, stimulus: str) -> bool:
         """Whether the image is one of this participant's."""
+        if stimulus not in self._stimuli:  # whatever was typed; PostgreSQL takes no NUL, nobody takes half a character
+            return False
         own = (questions.c.participant == participant.id) & (questions.c.stimulus == stimulus)
         with self._reading() as db:
             return db.execute(select(questions.c.position).where(own)).first() is not None
@@ -171,7 +166,8 @@ class Store:
         if not 0 <= label < len(self.document.labels) or not 1 <= confidence <= len(self.document.texts.scale):
             raise Refused("invalid", 400, "Please choose one of the labels, and how confident you are.")
         with self._writing() as db:
-            row = self._next(db, participant.id)
+            self._still_here(db, participant)
+            row = queries.next_question(db, participant.id)
             if row is None or position < row.position:
                 raise Refused("replayed", 409, "This question has been answered already.")
             if position != row.position:
@@ -180,16 +176,14 @@ class Store:
             seconds = max(0.0, now - (row.shown if row.shown is not None else now))
             values = {"label": label, "confidence": confidence, "seconds": seconds, "answered": now}
             db.execute(insert(answers).values(participant=participant.id, position=position, **values))
-            last = self._next(db, participant.id) is None
+            last = queries.next_question(db, participant.id) is None
             done = {"state": State.FINISHED, "finished": now} if last else {}
             db.execute(update(participants).where(participants.c.id == participant.id).values(seen=now, **done))
         return last
 
     def code(self, participant: str) -> str:
         """The code for withdrawal, 16 characters in groups of four; it is kept as a hash only."""
-        mark = hmac.new(self._salt, f"withdraw {participant}".encode(), hashlib.sha256).digest()
-        text = b32encode(mark[:10]).decode().translate(str.maketrans("IO", "89"))
-        return "-".join(text[place : place + 4] for place in range(0, 16, 4))
+        return withdrawal_code(self._salt, participant)
 
     def withdraw(self, code: str) -> None:
         """Erase the answers of whose code this is, and what could tell who it was; only the count stays.
@@ -197,10 +191,8 @@ class Store:
         Raises:
             Refused: nobody has this code.
         """
-        plain = "".join(code.upper().split()).replace("-", "").translate(str.maketrans("IO", "89"))
-        tidy = "-".join(plain[place : place + 4] for place in range(0, len(plain), 4))
         with self._writing() as db:
-            own = participants.c.code == _digest(tidy)
+            own = participants.c.code == digest(tidy(code))
             found = db.execute(select(participants.c.id).where(own)).scalar_one_or_none()
             if found is None:
                 raise Refused("unknown code", 404, "Nobody has this code. Please check it letter by letter.")
@@ -211,17 +203,35 @@ class Store:
             db.execute(update(participants).where(own).values(state=State.WITHDRAWN, **erased))
 
     def note(self, kind: str, detail: str = "", participant: str | None = None, *, refused: bool = False) -> None:
-        """Keep an event: one word, and at most 200 characters that name nobody."""
-        row = {"time": self._clock(), "kind": kind[:40], "detail": detail[:200], "participant": participant}
+        """Keep an event: one word, and at most 200 characters that name nobody; what is hidden in them shows."""
+        text = visible(detail[:200])[:200]
+        row = {"time": self._clock(), "kind": visible(kind)[:40], "detail": text, "participant": participant}
         with self._writing() as db:
             db.execute(insert(events).values(**row, refused=refused))
 
-    # --- what a researcher reads
+    # --- what a researcher does and reads
+
+    def pause(self, paused: bool) -> None:
+        """Take no newcomers, or take them again; whoever has joined goes on."""
+        with self._writing() as db:
+            db.execute(delete(meta).where(meta.c.key == "paused"))
+            db.execute(insert(meta).values(key="paused", value="yes" if paused else "no"))
+
+    @property
+    def paused(self) -> bool:
+        """Whether newcomers are turned away."""
+        with self._reading() as db:
+            return queries.paused(db)
+
+    def measures(self) -> list[Measure]:
+        """What the answers of each condition are like, in the order of the study."""
+        with self._reading() as db:
+            return overview.measures(db, self.document)
 
     def progress(self) -> list[Arm]:
         """How far each condition is, in the order of the study."""
         with self._reading() as db:
-            return records.progress(db, self.document, self._clock() - 60 * self.document.dropout_minutes)
+            return records.progress(db, self.document, self._cut())
 
     def refusals(self) -> dict[str, int]:
         """How many requests were refused, by kind."""
@@ -246,54 +256,47 @@ class Store:
 
     # --- within a transaction
 
+    def _cut(self) -> float:
+        """Who was last seen before this has dropped out."""
+        return self._clock() - 60 * self.document.dropout_minutes
+
+    def _free(self, db: Connection, cut: float, per_condition: int | None) -> str:
+        if queries.paused(db):
+            raise Refused("paused", 503, "The study is paused at the moment. Please come back later.")
+        condition = chosen_condition(self.document, queries.filled(db, cut), per_condition)
+        if condition is None:
+            raise Refused("full", 409, "The study has all the participants that it needs.")
+        return condition
+
+    def _still_here(self, db: Connection, participant: Participant) -> None:
+        if queries.withdrawn(db, participant.id):
+            raise Refused("withdrawn", 410, "You have withdrawn from this study. Your answers are deleted.")
+
     def _back(self, db: Connection, known: Row[Any], visit: str) -> Admission:
-        if known.visit is None or not visit or not hmac.compare_digest(known.visit, self._hash(visit)):
+        if known.visit is None or not visit or not hmac.compare_digest(known.visit, salted(self._salt, visit)):
             raise Refused("taken part", 409, "You have taken part in this study already.")
         token = secrets.token_urlsafe(32)
-        db.execute(update(participants).where(participants.c.id == known.id).values(token=_digest(token)))
+        db.execute(update(participants).where(participants.c.id == known.id).values(token=digest(token)))
         return Admission(token, as_participant(known))
-
-    def _filled(self, db: Connection, now: float) -> dict[str, int]:
-        """Condition -> its participants who finished or are at work."""
-        active = (participants.c.state == State.STARTED) & (
-            participants.c.seen >= now - 60 * self.document.dropout_minutes
-        )
-        here = (participants.c.state == State.FINISHED) | active
-        count = select(participants.c.condition, func.count()).where(here).group_by(participants.c.condition)
-        return dict(db.execute(count).tuples().all())
-
-    def _seen(self, db: Connection, condition: str) -> dict[str, int]:
-        """Stimulus -> how many participants of the condition it was given to."""
-        count = (
-            select(questions.c.stimulus, func.count())
-            .join(participants, participants.c.id == questions.c.participant)
-            .where((participants.c.condition == condition) & questions.c.asked.is_(None))
-            .group_by(questions.c.stimulus)
-        )
-        return dict(db.execute(count).tuples().all())
-
-    def _next(self, db: Connection, participant: str) -> Row[Any] | None:
-        """The first question without an answer."""
-        here = (answers.c.participant == questions.c.participant) & (answers.c.position == questions.c.position)
-        missing = (questions.c.participant == participant) & answers.c.position.is_(None)
-        rows = select(questions).outerjoin(answers, here).where(missing).order_by(questions.c.position).limit(1)
-        return db.execute(rows).one_or_none()
-
-    def _hash(self, text: str) -> str:
-        return hmac.new(self._salt, text.encode("utf-8", errors="surrogatepass"), hashlib.sha256).hexdigest()
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        """A transaction of the only writer: SQLite begins it so, elsewhere a locked row makes the others wait."""
-        with self._engine.begin() as db:
-            db.execute(select(meta.c.value).where(meta.c.key == "format").with_for_update())
-            yield db
+        """A transaction of the only writer, one after the other in this process, in the order in which they came.
+
+        Other processes wait too: SQLite begins it so, elsewhere for the row that is locked first.
+        """
+        if not self._turn.acquire(timeout=WAIT):
+            raise Waited(f"no turn to write within {WAIT} seconds")
+        try:
+            with self._engine.begin() as db:
+                db.execute(select(meta.c.value).where(meta.c.key == "format").with_for_update())
+                yield db
+        finally:
+            self._turn.release()
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with self._engine.connect().execution_options(**{READING: True}) as db:
+        """One snapshot, whatever is written meanwhile."""
+        snapshot = {} if self._engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+        with self._engine.connect().execution_options(**{READING: True}, **snapshot) as db:
             yield db
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()
