@@ -94,9 +94,7 @@ class Store:
             raise Refused("consent", 400, "The consent form has changed. Please read it again.")
         with self._writing() as db:
             if person:
-                known = db.execute(
-                    select(participants).where(participants.c.person == salted(self._salt, person))
-                ).one_or_none()
+                known = self._known(db, person)
                 if known is not None:
                     return self._back(db, known, visit)
             now, cut = self._clock(), self._cut()
@@ -116,9 +114,11 @@ class Store:
             db.execute(insert(questions), [{"participant": found.id, **row._asdict()} for row in rows])
         return Admission(token, found)
 
-    def closed(self, per_condition: int | None = None) -> Refused | None:
-        """Why newcomers cannot join now; None where they can."""
+    def closed(self, per_condition: int | None = None, person: str = "") -> Refused | None:
+        """Why newcomers cannot join now; None where they can, or where a person has joined before."""
         with self._reading() as db:
+            if person and self._known(db, person) is not None:
+                return None
             try:
                 self._free(db, self._cut(), per_condition)
             except Refused as why:
@@ -267,6 +267,10 @@ class Store:
         if condition is None:
             raise Refused("full", 409, "The study has all the participants that it needs.")
         return condition
+
+    def _known(self, db: Connection, person: str) -> Row[Any] | None:
+        own = participants.c.person == salted(self._salt, person)
+        return db.execute(select(participants).where(own)).one_or_none()
 
     def _still_here(self, db: Connection, participant: Participant) -> None:
         if queries.withdrawn(db, participant.id):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from flask import Flask
@@ -12,9 +10,12 @@ from markupsafe import Markup
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from charpy.reports.inert import visible
+from charpy_plugins.study.store.opening import PREVIEW
 from charpy_plugins.study.store.store import Store
 from charpy_plugins.study.studyfile import Study
 from charpy_plugins.study.web import prolific, security
+from charpy_plugins.study.web.limits import limit
+from charpy_plugins.study.web.operator import operator
 from charpy_plugins.study.web.participant import participant
 from charpy_plugins.study.web.served import KEY, Served
 from charpy_plugins.study.web.settings import Settings
@@ -58,11 +59,13 @@ def create_app(study: Study, store: Store, settings: Settings | None = None) -> 
     )
     app.jinja_options = {"finalize": _inert, "trim_blocks": True, "lstrip_blocks": True}
     app.jinja_env.filters["paragraphs"] = _paragraphs
+    app.jinja_env.globals["preview"] = store.simulated == PREVIEW
     app.extensions[KEY] = Served(study, store, settings)
     security.guard(app, settings)
     app.register_blueprint(participant)
-    if find_spec("charpy_plugins.study.web.operator") is not None:
-        app.register_blueprint(import_module("charpy_plugins.study.web.operator").operator)
+    app.register_blueprint(operator)
+    if settings.limited:
+        limit(app)
     if settings.proxies:
         count = settings.proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]

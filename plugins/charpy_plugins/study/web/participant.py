@@ -39,6 +39,9 @@ def start() -> Page:
             return _go("thanks" if found.state is State.FINISHED else "question")
     if served().settings.panel and "panel" not in session:
         return page(400, "Please come from Prolific", "This study can only be opened from its page on Prolific.")
+    why = served().store.closed(served().settings.per_condition, session.get("panel", ("", ""))[0])
+    if why is not None:
+        return _closed(why)
     if "browser" not in session:
         session["browser"] = secrets.token_hex(16)
     session.permanent = True
@@ -65,10 +68,9 @@ def join() -> Page:
     try:
         admitted = store.join(consent.version, person, visit, settings.per_condition)
     except Refused as refused:
-        if refused.kind != "full":
+        if refused.kind not in ("full", "paused"):
             raise
-        note(refused.kind)
-        return _on(settings.full) or page(409, "Thank you for your interest", refused.text)
+        return _closed(refused)
     session["person"], session["participant"] = person, admitted.token
     return _go("question")
 
@@ -192,6 +194,13 @@ def _who() -> Participant | None:
 def _version() -> str:
     """Stands for the consent form in the page: its version and its text, for neither may have changed since."""
     return hashlib.sha256(served().study.document.texts.consent.model_dump_json().encode()).hexdigest()[:16]
+
+
+def _closed(why: Refused) -> Page:
+    """For newcomers who come too late, or while the study is paused."""
+    note(why.kind)
+    away = _on(served().settings.full) if why.kind == "full" else None
+    return away or page(why.status, "Thank you for your interest", why.text)
 
 
 def _go(name: str) -> Redirect:

@@ -117,8 +117,8 @@ def _http(error: HTTPException) -> tuple[str, int] | Response:
         note("error")
         texts = ("Something went wrong here. Your answers so far are kept.", "Please try again in a minute.")
         return page(code, "Our mistake", *texts, again=True)
-    if code in (400, 413, 415, 429):
-        note({413: "too large", 415: "no form", 429: "rate"}.get(code, "bad request"))
+    if code in (400, 413, 415):
+        note({413: "too large", 415: "no form"}.get(code, "bad request"))
     return page(code, *_TEXTS.get(code, _TEXTS[400]), again=True)
 
 

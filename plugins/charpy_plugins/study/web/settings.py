@@ -19,7 +19,7 @@ class Settings:
         full: the same for who comes when every condition is full.
         per_condition: a condition with so many participants is full; None is never full.
         operator_token: opens the operator's page; empty closes it.
-        rate: requests that one address may make, as flask-limiter writes it; empty is no limit.
+        limited: whether a participant or an address that asks too often is turned away, see `limits`.
     """
 
     secure: bool = False
@@ -31,4 +31,4 @@ class Settings:
     full: str = ""
     per_condition: int | None = None
     operator_token: str = ""
-    rate: str = ""
+    limited: bool = False

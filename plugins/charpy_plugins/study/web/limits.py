@@ -1,0 +1,72 @@
+"""How often somebody may ask: a participant by their cookie, everybody else by address, which is never kept.
+
+Addresses are hashed with a key that lives as long as the process, in memory only. The limits leave room for a lecture
+hall: 200 people behind one address, who open the study, agree and answer at the same time.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from typing import Final
+
+from flask import Flask, current_app, request, session
+from flask_limiter import Limiter, RequestLimit
+from sqlalchemy.exc import SQLAlchemyError
+
+from charpy_plugins.study.store.codes import digest
+from charpy_plugins.study.web.served import served
+
+EVERYTHING: Final = "3000 per minute"
+"""Of one participant or address; a question is one page and three images."""
+
+BY_ADDRESS: Final = {
+    "participant.join": "600 per minute",
+    "participant.decline": "600 per minute",
+    "participant.withdraw": "60 per minute",
+    "operator.enter": "5 per minute; 30 per hour",
+}
+
+BY_PARTICIPANT: Final = {"participant.answer": "40 per 10 seconds; 120 per minute"}
+
+_QUIET = 1.0
+"""Seconds between two events that say that somebody asks too often: noting must not be the next flood."""
+
+
+def limit(app: Flask) -> Limiter:
+    """Put the limits around an app; who asks too often gets status 429."""
+    key = secrets.token_bytes(32)
+    quiet_until = 0.0
+
+    def address() -> str:
+        return hmac.digest(key, (request.remote_addr or "").encode(), "sha256").hex()
+
+    def participant_or_address() -> str:
+        token = session.get("participant")  # of a signed cookie: nobody makes up as many as they like
+        return f"participant {digest(token)}" if isinstance(token, str) else address()
+
+    def breached(limit: RequestLimit) -> None:
+        nonlocal quiet_until
+        now = time.monotonic()
+        if now < quiet_until:
+            return
+        quiet_until = now + _QUIET
+        try:
+            served().store.note("rate", request.endpoint or "", refused=True)
+        except SQLAlchemyError as cause:
+            current_app.logger.error("a refusal could not be noted: %s", type(cause).__name__)
+
+    limiter = Limiter(
+        participant_or_address,
+        app=app,
+        default_limits=[EVERYTHING],
+        storage_uri="memory://",
+        strategy="fixed-window",
+        on_breach=breached,
+    )
+    for limits, who in ((BY_ADDRESS, address), (BY_PARTICIPANT, participant_or_address)):
+        for endpoint, often in limits.items():
+            view = app.view_functions[endpoint]
+            app.view_functions[endpoint] = limiter.limit(often, key_func=who)(view)  # type: ignore[assignment]
+    return limiter
