@@ -1,12 +1,20 @@
-"""A real run and the study of it, which the tests of every part of the human study share."""
+"""A small study made by hand, and a real run with the study of it: what the tests of the human study share."""
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
+import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
 
 from charpy.cli.app import run_program
 from charpy.cli.runs import opened_runs
@@ -15,7 +23,97 @@ from charpy.plugins import registry
 from charpy.specs import RunSpec, parse
 from charpy_plugins.study.build.build import build
 from charpy_plugins.study.build.spec import read_build_spec
-from charpy_plugins.study.studyfile import Study, read_study, write_study
+from charpy_plugins.study.document import Condition, Consent, Kind, Source, Stimulus, StudyDocument, Texts, Threat
+from charpy_plugins.study.studyfile import Study, digest, read_study, write_study
+
+CONDITIONS = (("benign", Kind.BENIGN), ("imperceptible", Kind.WITNESS), ("perceptible", Kind.PAINTED))
+
+
+def png(pixels: np.ndarray, size: int) -> bytes:
+    image = Image.fromarray(pixels).resize((8 * size, 8 * size), Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def digits_study(
+    originals: int = 30,
+    original_names: Callable[[int], str] = str,
+    sizes: tuple[int, ...] = (1, 2),
+    **changes: Any,
+) -> Study:
+    """Three conditions of the same originals; what fools the model is taken for the next digit but two.
+
+    Args:
+        originals: images a condition.
+        original_names: id of an original by its number.
+        sizes: at which every image is shown.
+        changes: fields of the document.
+    """
+    digits = load_digits()
+    pixels = (digits.images * 255 / 16).round().astype(np.uint8)
+    stimuli, images = [], {}
+    for place, (name, kind) in enumerate(CONDITIONS):
+        for number in range(originals):
+            label = int(digits.target[number])
+            shown = pixels[number].copy()
+            if place == 1:
+                shown[0, number % 8] ^= 0x40
+            if place == 2:
+                shown = pixels[(number + 3) % len(pixels)]
+            identity = hashlib.sha256(f"{name} {number}".encode()).hexdigest()[:16]
+            every = {size: png(shown, size) for size in sizes}
+            images |= {(identity, size): data for size, data in every.items()}
+            stimuli.append(
+                Stimulus(
+                    id=identity,
+                    condition=name,
+                    original=original_names(number),
+                    label=label,
+                    prediction=label if kind is Kind.BENIGN else (label + 3) % 10,
+                    attack="" if kind is Kind.BENIGN else "one_pixel",
+                    digests=tuple(map(digest, every.values())),
+                )
+            )
+    fields: dict[str, Any] = {
+        "name": "Digits before people",
+        "source": Source(
+            dataset="digits",
+            shape=(1, 8, 8),
+            class_names=tuple("0123456789"),
+            model="digits-cnn",
+            threat=Threat(norm="L0", level=5),
+        ),
+        "labels": tuple("0123456789"),
+        "conditions": tuple(Condition(name=name, kind=kind, text=f"made as {kind}") for name, kind in CONDITIONS),
+        "stimuli": tuple(stimuli),
+        "sizes": sizes,
+        "texts": Texts(title="Digits", instructions="Look.", consent=Consent(version="1", text="I agree.")),
+    }
+    return Study(StudyDocument(**(fields | changes)), images)
+
+
+@pytest.fixture(scope="session")
+def make_study() -> Callable[..., Study]:
+    return digits_study
+
+
+@pytest.fixture(scope="session")
+def study() -> Study:
+    return digits_study()
+
+
+@pytest.fixture(scope="session")
+def hostile() -> ModuleType:
+    """hostile.py, loaded by its place: texts that do harm where they are not escaped."""
+    name = "charpy_tests_study_hostile"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("hostile.py"))
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
 
 MODES = {
     "contest": True,
@@ -78,7 +176,7 @@ def study_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def study_path(study_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built_path(study_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The study of `study_run`: benign, imperceptible and perceptible, 30 originals; copy it before changing it."""
     path = tmp_path_factory.mktemp("study") / "digits.study"
     options = {"fill": FILL, "stimuli": 30, "name": "digits", "seed": 1}
@@ -89,6 +187,6 @@ def study_path(study_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="session")
-def study(study_path: Path) -> Study:
-    """The study in `study_path`."""
-    return read_study(study_path)
+def built(built_path: Path) -> Study:
+    """The study in `built_path`."""
+    return read_study(built_path)

@@ -114,8 +114,8 @@ def real_run(tmp_path_factory):
     return path
 
 
-def test_the_same_originals_in_every_condition_and_nobody_lost_unseen(study):
-    document = study.document
+def test_the_same_originals_in_every_condition_and_nobody_lost_unseen(built):
+    document = built.document
     assert [condition.name for condition in document.conditions] == list(THREE)
     originals = [set(by_original(document, name)) for name in THREE]
     assert originals[0] == originals[1] == originals[2]
@@ -130,10 +130,10 @@ def test_the_same_originals_in_every_condition_and_nobody_lost_unseen(study):
     assert (threat.norm, threat.level) == ("linf", 60)
 
 
-def test_every_image_is_what_its_condition_says_at_every_size(study):
-    document = study.document
+def test_every_image_is_what_its_condition_says_at_every_size(built):
+    document = built.document
     for size in document.sizes:
-        images = [decoded(study, stimulus, size) for stimulus in document.stimuli]
+        images = [decoded(built, stimulus, size) for stimulus in document.stimuli]
         assert {image.shape for image in images} == {(8 * size, 8 * size)}
         small = [np.asarray(Image.fromarray(image).reduce(size)) for image in images]  # Pillow's means
         for stimulus, answer in zip(document.stimuli, predicted(small), strict=True):
@@ -141,10 +141,10 @@ def test_every_image_is_what_its_condition_says_at_every_size(study):
             assert answer == stimulus.prediction
 
 
-def test_benign_images_are_unchanged_and_distances_are_those_of_the_pngs(study, study_run):
+def test_benign_images_are_unchanged_and_distances_are_those_of_the_pngs(built, study_run):
     originals, _ = whole_run(study_run)
-    for stimulus in study.document.stimuli:
-        image, original = decoded(study, stimulus, 1).astype(int), originals[stimulus.original].astype(int)
+    for stimulus in built.document.stimuli:
+        image, original = decoded(built, stimulus, 1).astype(int), originals[stimulus.original].astype(int)
         if stimulus.condition == "benign":
             assert (image == original).all()
             assert stimulus.distance is None
@@ -155,17 +155,17 @@ def test_benign_images_are_unchanged_and_distances_are_those_of_the_pngs(study, 
             assert stimulus.metrics["l2"] == pytest.approx(np.sqrt(((image - original) ** 2).sum()), rel=1e-5)
 
 
-def test_the_witness_with_the_highest_and_the_lowest_ssim(study, study_run):
+def test_the_witness_with_the_highest_and_the_lowest_ssim(built, study_run):
     originals, witnesses = whole_run(study_run)
     ssim = registry().create("metrics", "ssim")
     for name, best in (("imperceptible", max), ("perceptible", min)):
-        for original, stimulus in by_original(study.document, name).items():
+        for original, stimulus in by_original(built.document, name).items():
             found = [image for images in witnesses[original].values() for image in images]
             assert len(found) == 2
             pairs = torch.from_numpy(np.stack([originals[original], *found])).float()[:, None] / 255
             values = ssim(pairs[:1].expand(len(found), -1, -1, -1), pairs[1:]).tolist()
             assert stimulus.metrics["ssim"] == pytest.approx(best(values))
-            assert (decoded(study, stimulus, 1) == found[values.index(best(values))]).all()
+            assert (decoded(built, stimulus, 1) == found[values.index(best(values))]).all()
 
 
 def test_the_same_again_and_another_seed(study_run, tmp_path):
@@ -304,15 +304,15 @@ def test_a_model_that_is_not_the_one_of_the_run_is_refused_naming_both(study_run
         built([study_run, other])
 
 
-def test_the_model_of_a_study_is_opened_again(study):
-    model = model_of(study.document.source, registry())
+def test_the_model_of_a_study_is_opened_again(built):
+    model = model_of(built.document.source, registry())
     assert model.num_classes == 10
     with pytest.raises(ModelError, match="not the one of the study"):
-        model_of(study.document.source.model_copy(update={"fingerprint": "0" * 64}), registry())
+        model_of(built.document.source.model_copy(update={"fingerprint": "0" * 64}), registry())
     with pytest.raises(CharpyError, match="nosuch"):
-        model_of(study.document.source.model_copy(update={"reference": '{"reference": "nosuch"}'}), registry())
+        model_of(built.document.source.model_copy(update={"reference": '{"reference": "nosuch"}'}), registry())
     with pytest.raises(ModelError, match="does not say"):
-        model_of(study.document.source.model_copy(update={"reference": "digits-cnn"}), registry())
+        model_of(built.document.source.model_copy(update={"reference": "digits-cnn"}), registry())
 
 
 def test_painted_stimuli_come_later(study_run):

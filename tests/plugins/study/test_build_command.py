@@ -235,10 +235,10 @@ def test_another_consent_is_another_version():
     assert written({"consent": {"version": "v2"}}, {}, **FACTS).consent.version == "v2"
 
 
-def test_placeholders_are_known_until_they_are_filled_in(study):
-    assert placeholders(study.document) == ()
+def test_placeholders_are_known_until_they_are_filled_in(built):
+    assert placeholders(built.document) == ()
     open_texts = written({"title": "By [[ who ]]", "scale": ("[[low]]", "2", "3", "4", "5")}, {}, **FACTS)
-    document = study.document.model_copy(update={"texts": open_texts})
+    document = built.document.model_copy(update={"texts": open_texts})
     assert {"who", "low", "institution", "contact"} <= set(placeholders(document))
     some = written({"title": "By [[ who ]]"}, {"who": "A", "contact": "b@example.org"}, **FACTS)
     assert some.title == "By A"

@@ -19,8 +19,8 @@ from charpy_plugins.study.studyfile import DOCUMENT, Study, image_name, read_stu
 
 
 @pytest.fixture
-def copy(study_path, tmp_path):
-    return shutil.copy(study_path, tmp_path / "copy.study")
+def copy(built_path, tmp_path):
+    return shutil.copy(built_path, tmp_path / "copy.study")
 
 
 def rewritten(path, change):
@@ -36,26 +36,26 @@ def first_image(study):
     return image_name(study.document.stimuli[0].id, 1)
 
 
-def test_round_trip_and_the_same_bytes(study, study_path, tmp_path):
-    write_study(study, tmp_path / "again.study")
-    assert (tmp_path / "again.study").read_bytes() == study_path.read_bytes()
+def test_round_trip_and_the_same_bytes(built, built_path, tmp_path):
+    write_study(built, tmp_path / "again.study")
+    assert (tmp_path / "again.study").read_bytes() == built_path.read_bytes()
     again = read_study(tmp_path / "again.study")
-    assert again.document == study.document
-    assert dict(again.images) == dict(study.images)
+    assert again.document == built.document
+    assert dict(again.images) == dict(built.images)
     assert [path.name for path in tmp_path.iterdir()] == ["again.study"]
 
 
-def test_an_ordinary_zip_program_can_read_it(study, study_path):
-    with zipfile.ZipFile(study_path) as file:
+def test_an_ordinary_zip_program_can_read_it(built, built_path):
+    with zipfile.ZipFile(built_path) as file:
         assert file.testzip() is None
         assert file.namelist()[0] == DOCUMENT
-        assert len(file.namelist()) == 1 + len(study.document.stimuli) * len(study.document.sizes)
+        assert len(file.namelist()) == 1 + len(built.document.stimuli) * len(built.document.sizes)
         assert json.loads(file.read(DOCUMENT))["name"] == "digits"
 
 
-def test_rewritten_without_a_change_it_still_reads(study, copy):
+def test_rewritten_without_a_change_it_still_reads(built, copy):
     rewritten(copy, lambda entries: entries)
-    assert read_study(copy).document == study.document
+    assert read_study(copy).document == built.document
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_rewritten_without_a_change_it_still_reads(study, copy):
         (lambda entries, name: {**entries, DOCUMENT: b"[]"}, "not valid"),
     ],
 )
-def test_what_was_changed_is_refused(study, copy, change, message):
-    rewritten(copy, lambda entries: change(entries, first_image(study)))
+def test_what_was_changed_is_refused(built, copy, change, message):
+    rewritten(copy, lambda entries: change(entries, first_image(built)))
     with pytest.raises(DataError, match=message):
         read_study(copy)
 
@@ -100,8 +100,8 @@ def test_a_document_that_is_not_valid_is_refused_naming_the_field(copy, change, 
         read_study(copy)
 
 
-def test_the_parts_of_a_document_hang_together(study):
-    whole = study.document.model_dump(mode="json")
+def test_the_parts_of_a_document_hang_together(built):
+    whole = built.document.model_dump(mode="json")
     first = whole["stimuli"][0]
     for change, message in (
         ({"stimuli": [first, first]}, "two stimuli of one id"),
@@ -115,9 +115,9 @@ def test_the_parts_of_a_document_hang_together(study):
             StudyDocument.model_validate({**whole, **change})
 
 
-def test_the_fingerprint_follows_every_field_and_every_pixel(study):
-    whole = study.document.model_dump(mode="json")
-    fingerprints = {study.document.fingerprint}
+def test_the_fingerprint_follows_every_field_and_every_pixel(built):
+    whole = built.document.model_dump(mode="json")
+    fingerprints = {built.document.fingerprint}
     first = whole["stimuli"][0]
     changes = [{"name": "other"}, {"seed": 9}, {"questions": 5}, {"labels": [f"digit {n}" for n in range(10)]}]
     changes += [{"stimuli": [{**first, "digests": ["0" * 64, *first["digests"][1:]]}, *whole["stimuli"][1:]]}]
@@ -125,7 +125,7 @@ def test_the_fingerprint_follows_every_field_and_every_pixel(study):
     for change in changes:
         fingerprints.add(StudyDocument.model_validate({**whole, **change}).fingerprint)
     assert len(fingerprints) == 1 + len(changes)
-    assert StudyDocument.model_validate(whole).fingerprint == study.document.fingerprint
+    assert StudyDocument.model_validate(whole).fingerprint == built.document.fingerprint
 
 
 def test_a_file_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(copy, monkeypatch):
@@ -154,9 +154,9 @@ def test_an_entry_that_lies_about_its_size_is_refused(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_two_entries_of_one_name_are_refused(study, copy):
+def test_two_entries_of_one_name_are_refused(built, copy):
     with zipfile.ZipFile(copy, "a") as file:
-        file.writestr(DOCUMENT, study.document.canonical())
+        file.writestr(DOCUMENT, built.document.canonical())
     with pytest.raises(DataError, match="stands twice"):
         read_study(copy)
 
@@ -174,7 +174,7 @@ def test_no_file_and_a_folder_are_refused(tmp_path):
             read_study(path)
 
 
-def test_damaged_bytes_are_refused_and_never_crash(study, copy):
+def test_damaged_bytes_are_refused_and_never_crash(built, copy):
     whole, draw = copy.read_bytes(), random.Random(0)
     with zipfile.ZipFile(copy) as file:
         directory, document = file.start_dir, file.getinfo(DOCUMENT).compress_size
@@ -185,22 +185,22 @@ def test_damaged_bytes_are_refused_and_never_crash(study, copy):
             damaged[draw.randrange(*region)] ^= 1 << draw.randrange(8)
             copy.write_bytes(damaged)
             try:
-                assert read_study(copy).document == study.document  # a bit that says nothing, such as a time stamp
+                assert read_study(copy).document == built.document  # a bit that says nothing, such as a time stamp
             except CharpyError:
                 refused += 1
     assert refused > 90
 
 
-def test_what_is_not_in_the_document_is_not_written_and_the_old_file_stays(study, copy):
+def test_what_is_not_in_the_document_is_not_written_and_the_old_file_stays(built, copy):
     before = copy.read_bytes()
-    key = (study.document.stimuli[0].id, 2)
-    without = {name: data for name, data in study.images.items() if name != key}
-    for images, found in ((without, "no image"), ({**study.images, key: b"another"}, "another image")):
+    key = (built.document.stimuli[0].id, 2)
+    without = {name: data for name, data in built.images.items() if name != key}
+    for images, found in ((without, "no image"), ({**built.images, key: b"another"}, "another image")):
         with pytest.raises(DataError, match=found):
-            write_study(Study(study.document, images), copy)
+            write_study(Study(built.document, images), copy)
         assert copy.read_bytes() == before
 
 
-def test_a_place_that_cannot_be_written_is_named(study, tmp_path):
+def test_a_place_that_cannot_be_written_is_named(built, tmp_path):
     with pytest.raises(DataError, match="cannot be written"):
-        write_study(study, tmp_path / "no" / "folder.study")
+        write_study(built, tmp_path / "no" / "folder.study")
