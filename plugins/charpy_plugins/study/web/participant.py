@@ -23,6 +23,9 @@ _NUMBER = re.compile(r"[0-9]{1,6}")
 _BROWSER = "browser "
 """Begins the id of who comes without a panel: drawn at the first page, so that a form sent twice joins once."""
 
+_NARROW = 9
+"""Letters of a word that fits in a fifth of a phone's width."""
+
 _KEPT = "private, max-age=3600, immutable"
 Page: TypeAlias = str | tuple[str, int] | Redirect
 
@@ -39,7 +42,8 @@ def start() -> Page:
             return _go("thanks" if found.state is State.FINISHED else "question")
     if served().settings.panel and "panel" not in session:
         return page(400, "Please come from Prolific", "This study can only be opened from its page on Prolific.")
-    why = served().store.closed(served().settings.per_condition, session.get("panel", ("", ""))[0])
+    person = session["panel"][0] if "panel" in session else _BROWSER + session.get("browser", "")
+    why = served().store.closed(served().settings.per_condition, person)
     if why is not None:
         return _closed(why)
     if "browser" not in session:
@@ -106,6 +110,7 @@ def question() -> Page:
         shown=shown,
         images=_images(shown),
         keys=keys(document.labels),
+        narrow=all(len(word) <= _NARROW for step in document.texts.scale for word in step.split()),
         code=served().store.code(found.id),
     )
 

@@ -109,10 +109,10 @@ def _forged(error: CSRFError) -> tuple[str, int]:
     return page(400, "This form cannot be used", *texts, "Please allow cookies for this site, and go on.", again=True)
 
 
-def _http(error: HTTPException) -> tuple[str, int] | Response:
+def _http(error: HTTPException) -> tuple[str, int] | HTTPException:
     code = error.code or 500
     if code < 400:
-        return Response(status=code, headers=error.get_headers())
+        return error
     if code >= 500:
         note("error")
         texts = ("Something went wrong here. Your answers so far are kept.", "Please try again in a minute.")
