@@ -72,7 +72,7 @@ def _acknowledged(connection: Any, record: object) -> None:
 
 def _durable(connection: Any, record: object) -> None:
     connection.isolation_level = None  # or the driver begins transactions of its own, too late to be the only writer
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -67,7 +67,7 @@ def _facts(engine: Engine, document: StudyDocument, simulated: str, create: bool
             return facts
         if meta.name not in tables:
             return {}
-        return {str(key): str(value) for key, value in db.execute(select(meta.c.key, meta.c.value)).tuples()}
+        return {str(key): str(value) for key, value in db.execute(select(meta.c.key, meta.c.value))}
 
 
 def _check(facts: dict[str, str], document: StudyDocument, simulated: str, create: bool, shown: str) -> None:

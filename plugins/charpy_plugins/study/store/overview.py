@@ -40,13 +40,13 @@ def measures(db: Connection, document: StudyDocument) -> list[Measure]:
     times: dict[str, list[float]] = defaultdict(list)
     given: dict[str, int] = {}
     plain = select(participants.c.condition, questions.c.stimulus, answers.c.seconds).select_from(joined)
-    for condition, stimulus, seconds in db.execute(plain.where(questions.c.asked.is_(None))).tuples():
+    for condition, stimulus, seconds in db.execute(plain.where(questions.c.asked.is_(None))):
         times[condition].append(seconds)
         given[stimulus] = given.get(stimulus, 0) + 1
     wrong = questions.c.asked != answers.c.label
     count = select(participants.c.condition, wrong, func.count()).select_from(joined)
     checks = count.where(questions.c.asked.is_not(None)).group_by(participants.c.condition, wrong)
-    failed = {(name, bool(failed)): number for name, failed, number in db.execute(checks).tuples()}
+    failed = {(name, bool(failed)): number for name, failed, number in db.execute(checks)}
     rows = []
     for name in (condition.name for condition in document.conditions):
         numbers = [given.get(stimulus.id, 0) for stimulus in document.of(name)] or [0]

@@ -19,7 +19,7 @@ def in_place(cut: float) -> ColumnElement[bool]:
 def filled(db: Connection, cut: float) -> dict[str, int]:
     """Condition -> how many participants hold a place."""
     count = select(participants.c.condition, func.count()).where(in_place(cut)).group_by(participants.c.condition)
-    return dict(db.execute(count).tuples().all())
+    return dict(db.execute(count).all())
 
 
 def given(db: Connection, condition: str, cut: float) -> dict[str, int]:
@@ -33,7 +33,7 @@ def given(db: Connection, condition: str, cut: float) -> dict[str, int]:
         .where((participants.c.condition == condition) & questions.c.asked.is_(None) & counts)
         .group_by(questions.c.stimulus)
     )
-    return dict(db.execute(count).tuples().all())
+    return dict(db.execute(count).all())
 
 
 def next_question(db: Connection, participant: str) -> Row[Any] | None:

@@ -35,9 +35,9 @@ def progress(db: Connection, document: StudyDocument, cut: float) -> list[Arm]:
         .group_by(participants.c.condition)
     )
     last = select(participants.c.condition, func.max(participants.c.seen)).group_by(participants.c.condition)
-    counts = {(name, State(state), bool(late)): count for name, state, late, count in db.execute(by_state).tuples()}
-    answered: dict[str, int] = dict(db.execute(given).tuples().all())
-    seen: dict[str, float] = dict(db.execute(last).tuples().all())
+    counts = {(name, State(state), bool(late)): count for name, state, late, count in db.execute(by_state)}
+    answered: dict[str, int] = dict(db.execute(given).all())
+    seen: dict[str, float] = dict(db.execute(last).all())
 
     def number(condition: str, state: State, *silence: bool) -> int:
         return sum(counts.get((condition, state, late), 0) for late in silence)
@@ -59,7 +59,7 @@ def progress(db: Connection, document: StudyDocument, cut: float) -> list[Arm]:
 def refusals(db: Connection) -> dict[str, int]:
     """How many requests were refused, by kind."""
     count = select(events.c.kind, func.count()).where(events.c.refused).group_by(events.c.kind)
-    return {str(kind): number for kind, number in db.execute(count.order_by(events.c.kind)).tuples()}
+    return {str(kind): number for kind, number in db.execute(count.order_by(events.c.kind))}
 
 
 def responses(db: Connection, document: StudyDocument, simulated: str) -> Responses:

@@ -44,7 +44,7 @@ class Store:
         self._engine, self.document, self._clock = engine, document, clock
         self._turn = threading.Lock()
         with self._reading() as db:
-            facts = {str(key): str(value) for key, value in db.execute(select(meta.c.key, meta.c.value)).tuples()}
+            facts = {str(key): str(value) for key, value in db.execute(select(meta.c.key, meta.c.value))}
         self.simulated = facts["simulated"]
         self.secret = facts["secret"]
         self._salt = facts["salt"].encode()
