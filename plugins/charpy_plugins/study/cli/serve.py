@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+from contextlib import ExitStack, closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,18 +102,19 @@ def serve(
         limited=True,
     )
     where = answers or str(study.with_name(study.name + (".preview.sqlite" if preview else ".answers.sqlite")))
-    server = listening(host, port)
-    store = Store.open(where, whole.document, create=True, simulated=PREVIEW if preview else "")
-    try:
+    simulated = PREVIEW if preview else ""
+    with ExitStack() as opened:
+        server = opened.enter_context(listening(host, port))
+        store = opened.enter_context(closing(Store.open(where, whole.document, create=True, simulated=simulated)))
         app = create_app(whole, store, settings)
-        here = f"[{host}]" if ":" in host else host
-        base = (public_url or f"http://{here}:{server.getsockname()[1]}").rstrip("/")
+        here = f"{f'[{host}]' if ':' in host else host}:{server.getsockname()[1]}"
+        base = (public_url or f"http://{here}").rstrip("/")
+        if public_url:
+            print(f"charpy: listening on {here}", file=sys.stderr, flush=True)
         print(f"participants  {visible(base)}/\noperator      {visible(base)}/operator/", flush=True)
         if operator_token_file is None:
             print(f"operator's token, for this run: {token}", file=sys.stderr, flush=True)
         number = serve_until_told(app.wsgi_app, server, store, threads=threads, proxy=proxy)
-    finally:
-        store.close()
     print("charpy: stopped; every answer that was acknowledged is stored", file=sys.stderr)
     return INTERRUPTED if number == 2 else TERMINATED
 

@@ -61,11 +61,11 @@ def create_app(study: Study, store: Store, settings: Settings | None = None) -> 
     app.jinja_env.filters["paragraphs"] = _paragraphs
     app.jinja_env.globals["preview"] = store.simulated == PREVIEW
     app.extensions[KEY] = Served(study, store, settings)
+    if settings.limited:
+        limit(app)
     security.guard(app, settings)
     app.register_blueprint(participant)
     app.register_blueprint(operator)
-    if settings.limited:
-        limit(app)
     if settings.proxies:
         count = settings.proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]

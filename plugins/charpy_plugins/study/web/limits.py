@@ -19,7 +19,7 @@ from charpy_plugins.study.store.codes import digest
 from charpy_plugins.study.web.served import served
 
 EVERYTHING: Final = "3000 per minute"
-"""Of one participant or address; a question is one page and three images."""
+"""Of one participant or address and one kind of page; a question is one page and three images."""
 
 BY_ADDRESS: Final = {
     "participant.join": "600 per minute",
@@ -35,16 +35,22 @@ _QUIET = 1.0
 
 
 def limit(app: Flask) -> Limiter:
-    """Put the limits around an app; who asks too often gets status 429."""
+    """Put the limits around an app, before whatever else looks at a request: who asks too often gets status 429."""
     key = secrets.token_bytes(32)
     quiet_until = 0.0
 
     def address() -> str:
         return hmac.digest(key, (request.remote_addr or "").encode(), "sha256").hex()
 
-    def participant_or_address() -> str:
+    def who() -> str:
         token = session.get("participant")  # of a signed cookie: nobody makes up as many as they like
-        return f"participant {digest(token)}" if isinstance(token, str) else address()
+        if not isinstance(token, str) or request.endpoint in BY_ADDRESS:
+            return address()
+        return f"participant {digest(token)}"
+
+    def often() -> str:
+        endpoint = request.endpoint or ""
+        return BY_ADDRESS.get(endpoint) or BY_PARTICIPANT.get(endpoint) or EVERYTHING
 
     def breached(limit: RequestLimit) -> None:
         nonlocal quiet_until
@@ -57,16 +63,11 @@ def limit(app: Flask) -> Limiter:
         except SQLAlchemyError as cause:
             current_app.logger.error("a refusal could not be noted: %s", type(cause).__name__)
 
-    limiter = Limiter(
-        participant_or_address,
+    return Limiter(
+        who,
         app=app,
-        default_limits=[EVERYTHING],
+        default_limits=[often],
         storage_uri="memory://",
         strategy="fixed-window",
         on_breach=breached,
     )
-    for limits, who in ((BY_ADDRESS, address), (BY_PARTICIPANT, participant_or_address)):
-        for endpoint, often in limits.items():
-            view = app.view_functions[endpoint]
-            app.view_functions[endpoint] = limiter.limit(often, key_func=who)(view)  # type: ignore[assignment]
-    return limiter

@@ -91,7 +91,7 @@ def cluster() -> Iterator[str]:
     data = folder / "data"
     options = ["-D", str(data), "-U", "charpy", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"]
     subprocess.run([found, *options], check=True, cwd=folder, capture_output=True, **who)
-    settings = ["listen_addresses=", f"unix_socket_directories={folder}", "max_connections=60"]
+    settings = ["listen_addresses=", f"unix_socket_directories={folder}", "max_connections=60", "fsync=off"]
     command = [str(Path(found).with_name("postgres")), "-D", str(data), *(f"--{setting}" for setting in settings)]
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, **who)
@@ -157,7 +157,7 @@ class Visitor:
 
     def __init__(self, port: int, source: str = "127.0.0.1") -> None:
         self.port, self.source = port, source
-        self.cookie = self.page = ""
+        self.cookie = self.page = self.token = ""
         self.status = 0
         self._connection: HTTPConnection | None = None
 
@@ -179,6 +179,7 @@ class Visitor:
         self._keep(answer)
         if content:
             self.page = content.decode(errors="replace")
+            self.token = self.field("csrf_token") or self.token
         self.status = answer.status
         return self.status
 
@@ -205,7 +206,7 @@ class Visitor:
 
     def answer(self, label: int, confidence: int, **fields: Any) -> int:
         """Answer the question of the last page."""
-        form = {"csrf_token": self.field("csrf_token"), "position": self.field("position"), "label": label}
+        form = {"csrf_token": self.token, "position": self.field("position"), "label": label}
         return self.ask("POST", "/answer", form | {"confidence": confidence} | fields)
 
     def _keep(self, answer: HTTPResponse) -> None:
@@ -242,7 +243,8 @@ class Serving:
             if self.process.poll() is not None or time.monotonic() > until:
                 raise AssertionError(self.log.read_text())
             time.sleep(0.05)
-        self.port = int(found[1] or self.port)
+        heard = re.search(rb"listening on \S+:(\d+)\n", self.text(begin))
+        self.port = int(heard[1] if heard else found[1])
 
     def text(self, begin: int = 0) -> bytes:
         """What it printed."""
@@ -255,9 +257,17 @@ class Serving:
 
 
 @pytest.fixture
-def visitor() -> type[Visitor]:
+def visitor() -> Iterator[Callable[..., Visitor]]:
     """Makes visitors: `visitor(port)`."""
-    return Visitor
+    made: list[Visitor] = []
+
+    def make(port: int, source: str = "127.0.0.1") -> Visitor:
+        made.append(Visitor(port, source))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
 
 
 @pytest.fixture
