@@ -1,0 +1,1 @@
+"""What a study's answers say: figures of each condition, and tests that keep their level."""
