@@ -1,0 +1,1 @@
+"""What leaves a study: tables for other programs, a code book, and labels for `charpy perceive`."""
