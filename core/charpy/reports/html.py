@@ -94,6 +94,21 @@ def page_environment() -> jinja2.Environment:
     return environment
 
 
+def environment_of(package: str) -> jinja2.Environment:
+    """The same for a plugin's page: templates of the folder `templates` of `package`, then those of this package.
+
+    The plugin's templates get the filters and the care for names of every page; `{% include %}` reaches both.
+    """
+    import jinja2
+
+    def own(name: str) -> str | None:
+        file = files(package).joinpath("templates", name)
+        return file.read_text(encoding="utf-8") if file.is_file() else None
+
+    both = jinja2.ChoiceLoader([jinja2.FunctionLoader(own), jinja2.FunctionLoader(template_text)])
+    return page_environment().overlay(loader=both)
+
+
 def template_text(name: str) -> str:
     """A file of the templates folder."""
     return files("charpy.reports").joinpath("templates", name).read_text(encoding="utf-8")

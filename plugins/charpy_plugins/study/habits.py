@@ -106,7 +106,7 @@ def draw(
     random = stream(seed, "people", condition.name)
     people, questions = participants, min(document.questions, len(stimuli))
     level = intercept(accuracy, difficulty, habits.spread) if stimuli else 0.0
-    order = random.random((people, len(stimuli))).argsort(axis=1)[:, :questions]
+    order = _shown(people, len(stimuli), questions, random)
     effect = habits.spread * random.standard_normal((people, 1)) + difficulty[order]
     right = random.random(order.shape) < chance(level, effect)
     label = np.where(right, _truths(stimuli)[order], _wrong(document, stimuli, order, random, habits))
@@ -124,6 +124,18 @@ def draw(
     leaves = random.random(people) < habits.dropout
     kept = np.where(leaves, (random.random(people) * asked).astype(np.int64), asked)
     return Drawn(order, label, sure, careless, passed, seconds, kept)
+
+
+def _shown(people: int, stimuli: int, questions: int, random: np.random.Generator) -> Integers:
+    """Positions `(people, questions)`: each sees those that were shown least so far, in random order, as served."""
+    keys = random.random((people, stimuli))
+    mixed = random.random((people, questions)).argsort(axis=1)
+    seen: Integers = np.zeros(stimuli, dtype=np.int64)
+    order: Integers = np.empty((people, questions), dtype=np.int64)
+    for person in range(people):
+        order[person] = np.lexsort((keys[person], seen))[:questions]
+        seen[order[person]] += 1
+    return np.take_along_axis(order, mixed, axis=1)
 
 
 def _difficulties(document: StudyDocument, condition: Condition, seed: int, habits: Habits) -> Floats:

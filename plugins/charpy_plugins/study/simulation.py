@@ -173,12 +173,13 @@ def _named(
     document: StudyDocument, accuracies: Mapping[str, float], counts: Mapping[str, int], means: Mapping[str, float],
     seed: int, habits: Habits,
 ) -> str:  # fmt: skip
-    """The population in one line, as every page that is made of it says."""
-    names = [condition.name for condition in document.conditions]
+    """The population in one line, as every page that is made of it says; habits where they are not the usual ones."""
 
     def listed(values: Mapping[str, float]) -> str:
-        return ", ".join(f"{name} {values[name]:g}" for name in names)
+        return ", ".join(f"{values[condition.name]:g}" for condition in document.conditions)
 
-    rest = ", ".join(f"{field.name} {getattr(habits, field.name):g}" for field in fields(habits))
-    main = f"accuracy: {listed(accuracies)}; participants: {listed(counts)}; confidence: {listed(means)}"
-    return f"{main}; {rest}; seed {seed}"
+    usual = Habits()
+    main = f"accuracies {listed(accuracies)}; participants {listed(counts)}; confidences {listed(means)}"
+    other = {field.name: getattr(habits, field.name) for field in fields(habits)}
+    changed = "".join(f"; {name} {value:g}" for name, value in other.items() if value != getattr(usual, name))
+    return f"{main}{changed}; seed {seed}"

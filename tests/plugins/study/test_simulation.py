@@ -77,8 +77,7 @@ def test_it_is_labelled_and_repeats(study):
     one = population(study.document, PAPER, {"benign": 5, "imperceptible": 3, "perceptible": 4}, seed=3)
     assert one == population(study.document, PAPER, {"benign": 5, "imperceptible": 3, "perceptible": 4}, seed=3)
     assert one.answers != population(study.document, PAPER, 4, seed=4).answers
-    assert "perceptible 0.03" in one.simulated
-    assert "seed 3" in one.simulated
+    assert one.simulated == "accuracies 0.95, 0.97, 0.03; participants 5, 3, 4; confidences 4, 4, 4; seed 3"
     assert Counter(person.condition for person in one.participants) == {
         "benign": 5,
         "imperceptible": 3,
@@ -103,6 +102,12 @@ def test_what_a_participant_sees(study):
         assert person.joined < own[0].answered - own[0].seconds
         gaps = np.diff([answer.answered for answer in own])
         np.testing.assert_allclose(gaps, [answer.seconds for answer in own[1:]], atol=1e-5)
+
+
+def test_every_image_is_shown_as_often_as_the_others(study):
+    found = population(study.document, PAPER, 17, seed=0)
+    shown = Counter(answer.stimulus for answer in questions(found, "benign"))
+    assert set(shown.values()) == {14, 15}  # 17 * 25 answers to 30 images
 
 
 def test_fewer_images_than_questions(make_study):

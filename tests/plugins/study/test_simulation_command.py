@@ -7,10 +7,14 @@ import json
 import pytest
 
 from charpy.cli.app import run_program
-from charpy.errors import DataError
+from charpy.errors import CharpyError, DataError
 from charpy_plugins.study.export.responses_file import read_responses, responses_bytes
+from charpy_plugins.study.export.source import responses_of, shown_address
 from charpy_plugins.study.simulation import population
+from charpy_plugins.study.store.store import Store
 from charpy_plugins.study.studyfile import write_study
+
+pytestmark = pytest.mark.filterwarnings("ignore:The Result.tuples")  # of the database driver
 
 PAPER = {"benign": 0.95, "imperceptible": 0.97, "perceptible": 0.03}
 
@@ -66,6 +70,34 @@ def test_what_is_no_simulated_answer_is_not_written_over(study, study_file, caps
     assert path.read_text() == "notes"
 
 
+def test_into_a_database(study, study_file, capsys, tmp_path):
+    path = tmp_path / "made-up.sqlite"
+    arguments = ["study", "simulate", str(study_file), "--accuracies", "0.95,0.97,0.03", "--participants", "3"]
+    assert run_program([*arguments, "--out", str(path)]) == 0
+    found, made = responses_of(str(path), study.document), population(study.document, PAPER, 3, seed=0)
+    assert found.simulated == made.simulated
+    assert sorted(found.participants) == sorted(made.participants)
+    assert sorted(found.answers) == sorted(made.answers)
+    assert run_program([*arguments, "--out", str(path)]) == 2
+    assert "answers are there already" in capsys.readouterr().err
+
+
+def test_a_database_of_people_takes_no_simulated_answers(study, study_file, capsys, tmp_path):
+    path = tmp_path / "people.sqlite"
+    store = Store.open(path, study.document, create=True)
+    person = store.join("1").participant
+    store.close()
+    arguments = ["study", "simulate", str(study_file), "--accuracies", "0.9", "--out", str(path)]
+    assert run_program(arguments) == 2
+    assert "made-up answers and those of people" in capsys.readouterr().err
+    assert responses_of(str(path), study.document).participants == (person,)
+
+
+def test_a_password_is_not_shown():
+    assert shown_address("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+    assert shown_address("a:b@c.sqlite") == "a:b@c.sqlite"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -106,7 +138,7 @@ def test_responses_that_cannot_be_are_refused(study, tmp_path, change, said):
     change(data)
     path = tmp_path / "responses.json"
     path.write_text(json.dumps(data))
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(CharpyError, match=said):
         read_responses(path, study.document)
 
 

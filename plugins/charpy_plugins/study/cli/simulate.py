@@ -29,7 +29,7 @@ def simulate(
     careless: float = 0.0,
     dropout: float = 0.0,
     seed: int = 0,
-    out: Path | None = None,
+    out: str | None = None,
 ) -> int:
     """Answers of a simulated population, for planning: SIMULATED on everything that is made of them, never people.
 
@@ -44,8 +44,10 @@ def simulate(
         careless: share of people who answer at random, fail attention checks and are fast.
         dropout: share of people who leave before their last question.
         seed: of all draws.
-        out: the file of answers. Default: beside the study, as STUDY.simulated.json.
+        out: the file of answers, as x.json, or a database of them: x.sqlite, or postgresql://... Default: beside the
+            study, as STUDY.simulated.json.
     """
+    from charpy_plugins.study.export.source import shown_address
     from charpy_plugins.study.habits import Habits
     from charpy_plugins.study.simulation import CONFIDENCE, population
     from charpy_plugins.study.studyfile import read_study
@@ -59,16 +61,27 @@ def simulate(
     habits = Habits(spread=spread, difficulty=difficulty, misled=misled, careless=careless, dropout=dropout)
     shares = _values(accuracies, names, "--accuracies")
     responses = population(document, shares, counts, seed=seed, confidences=means, habits=habits)
-    path = out or Path(f"{study}.simulated.json")
-    _write(document, responses, path)
+    where = out or f"{study}.simulated.json"
+    (_write if where.endswith(".json") else _store)(document, responses, where)
     messages().print(visible(f"SIMULATED, not people: {responses.simulated}"), soft_wrap=True)
-    results().print(visible(str(path)), soft_wrap=True)
+    results().print(visible(shown_address(where)), soft_wrap=True)
     return PASS
 
 
-def _write(document: StudyDocument, responses: Responses, path: Path) -> None:
+def _store(document: StudyDocument, responses: Responses, where: str) -> None:
+    from charpy_plugins.study.export.source import open_store
+
+    with open_store(where, document, create=True, simulated=responses.simulated) as store:
+        if held := len(store.responses().participants):
+            found = f"{held} participants"
+            raise DataError("answers are there already", where=where, found=found, hint="give another one: --out FILE")
+        store.write(responses)
+
+
+def _write(document: StudyDocument, responses: Responses, where: str) -> None:
     from charpy_plugins.study.export.responses_file import read_responses, responses_bytes
 
+    path = Path(where)
     if path.exists():
         hint = "give another file: --out FILE"
         try:

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from charpy.errors import DataError
+from charpy.errors import DataError, IdentityError
 from charpy_plugins.study.document import StudyDocument
 from charpy_plugins.study.responses import Answer, Participant, Responses, State
 
@@ -74,6 +74,7 @@ def read_responses(path: Path, document: StudyDocument) -> Responses:
 
     Raises:
         DataError: no such file, none of this format, or responses that cannot be of this study.
+        IdentityError: they are of another study.
     """
     hint = "`charpy study simulate` and `charpy study analyse` write such a file"
     try:
@@ -86,7 +87,7 @@ def read_responses(path: Path, document: StudyDocument) -> Responses:
         raise DataError("no answers of a study", where=where, found=first["msg"], expected=FORMAT, hint=hint) from None
     if found.fingerprint != document.fingerprint:
         expected = f"answers to {document.name}, {document.fingerprint[:16]}"
-        raise DataError(
+        raise IdentityError(
             "answers to another study",
             where=str(path),
             found=f"{found.study}, {found.fingerprint[:16]}",

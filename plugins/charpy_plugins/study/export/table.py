@@ -1,0 +1,88 @@
+"""Tables as CSV that a spreadsheet cannot be made to run, each column with its line in the code book."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from charpy.reports.inert import visible
+
+Value = str | int | float | bool | None
+Row = TypeVar("Row")
+
+_ACTIVE = frozenset("=+-@'\uff1d\uff0b\uff0d\uff20")
+"""What makes a spreadsheet take a text for a formula, in full width too; the apostrophe, so that it can be undone."""
+
+_QUOTED = frozenset("\"',;|")
+
+
+class Column(NamedTuple, Generic[Row]):
+    """A column: how its cells come about, and what the code book says of it."""
+
+    name: str
+    value: Callable[[Row], Value]
+    meaning: str
+    unit: str = ""
+    range: str = ""
+    missing: str = "never"
+
+
+class Table(NamedTuple, Generic[Row]):
+    """A file with a row for each of `rows`."""
+
+    name: str
+    about: str
+    columns: Sequence[Column[Row]]
+    rows: Sequence[Row]
+
+    def csv(self) -> bytes:
+        """UTF-8, lines end in LF; the same rows give the same bytes."""
+        lines = [[cell(column.name) for column in self.columns]]
+        lines += [[cell(column.value(row)) for column in self.columns] for row in self.rows]
+        return "".join(",".join(line) + "\n" for line in lines).encode("utf-8", errors="backslashreplace")
+
+
+def cell(value: Value) -> str:
+    """One cell: a number as it is, a text that no spreadsheet takes for a formula, an empty cell for None.
+
+    Hidden characters of a text, line ends and tabs too, become visible as `[U+000A]`; before a text that begins with
+    one of = + - @ or an apostrophe stands an apostrophe, which a reader takes off again.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    text = visible(value)
+    if text.lstrip()[:1] in _ACTIVE and text.strip():
+        text = "'" + text
+    if _QUOTED.isdisjoint(text) and text == text.strip():
+        return text
+    return '"' + text.replace('"', '""') + '"'
+
+
+def moment(seconds: float | None) -> str | None:
+    """ISO 8601, UTC, to the second."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def code_book(head: Iterable[str], tables: Iterable[Table[Any]]) -> bytes:
+    """Markdown: what every column of every file means."""
+    lines = list(head)
+    for table in tables:
+        lines += ["", f"## {table.name}", "", table.about, ""]
+        lines += ["| column | meaning | unit | range | empty |", "|---|---|---|---|---|"]
+        for column in table.columns:
+            cells = (f"`{column.name}`", column.meaning, column.unit or "-", column.range or "-", column.missing)
+            lines.append("| " + " | ".join(_markdown(text) for text in cells) + " |")
+    return ("\n".join(lines) + "\n").encode("utf-8", errors="backslashreplace")
+
+
+def _markdown(text: str) -> str:
+    return visible(text).replace("|", "\\|").replace("<", "&lt;")

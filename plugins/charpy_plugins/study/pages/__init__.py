@@ -1,0 +1,1 @@
+"""What a reader sees of an analysis: one offline page, and tables for a terminal."""
