@@ -63,9 +63,11 @@ def _bound(host: str, port: int) -> socket.socket:
             expected="127.0.0.1, or one address or name of this machine",
         )
     try:
+        if not 0 <= port <= 65535:
+            raise OSError("a port is 0 to 65535")
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as cause:
+    except OSError as cause:
         raise SpecError(
             "no page can be served here",
             where=f"--host {host} --port {port}",
