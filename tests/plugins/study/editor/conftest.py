@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import random
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +34,56 @@ from charpy_plugins.study.studyfile import Study, read_study, write_study
 from charpy_plugins.study.studyfile import digest as digest_of
 
 COUNT = 4
+STRANGERS = """
+import threading
+
+import numpy as np
+
+gate = threading.Event()
+
+def labels(images):
+    return (images.reshape(len(images), -1)[:, 0] < 0.5).astype(np.int64) * 2
+
+def nan(images):
+    scores = np.zeros((len(images), 10), np.float32)
+    scores[images.reshape(len(images), -1)[:, 0] > 0.5] = np.nan
+    return scores
+
+def slow(images):
+    if images.reshape(len(images), -1)[:, 0].max() > 0.5:
+        gate.wait(20)
+    return np.eye(10, dtype=np.float32)[np.full(len(images), 5)]
+
+def red(images):
+    # class 0 where the first pixel is pure red
+    first = images.reshape(len(images), 3, -1)[:, :, 0]
+    pure = (first[:, 0] > 0.99) & (first[:, 1:].max(1) < 0.01)
+    return np.eye(10, dtype=np.float32)[np.where(pure, 0, 2)] * 5
+"""
 HOST = "localhost"
 
 
-def made(path: Path, count: int = COUNT, resampling: Resampling = Resampling.NEAREST, **source: Any) -> Path:
-    """A study file with `count` benign digits, of the model digits-cnn within 20 pixels."""
+def made(
+    path: Path, count: int = COUNT, resampling: Resampling = Resampling.NEAREST, channels: int = 1, **source: Any
+) -> Path:
+    """A study file with `count` benign digits, of the model digits-cnn within 20 pixels.
+
+    With 3 `channels` the images are RGB, each channel half as bright as the one before; that model does not take them.
+    """
     digits = registry().create("datasets", "digits").read(range(count))
     images, draw = {}, random.Random(0)
     stimuli = []
     for image, label, name in zip(quantise(digits.images), digits.labels.tolist(), digits.ids, strict=True):
         one = f"{draw.getrandbits(64):016x}"
-        pages = rendered(image, (1, 2, 4), resampling)
+        coloured = torch.cat([image // 2**channel for channel in range(channels)])
+        pages = rendered(coloured, (1, 2, 4), resampling)
         images |= {(one, size): page for size, page in pages.items()}
         digests = tuple(map(digest_of, pages.values()))
         stimuli.append(Stimulus(id=one, condition="benign", original=name, label=label, digests=digests))
     model = registry().create("models", "digits-cnn")
     known = {
         "dataset": "digits",
-        "shape": (1, 8, 8),
+        "shape": (channels, 8, 8),
         "class_names": tuple(map(str, range(10))),
         "model": "digits-cnn",
         "reference": "digits-cnn",
@@ -88,10 +122,22 @@ def open_session() -> Callable[..., EditSession]:
         path: Path, condition: str = "painted", reference: str | None = None, *, another: bool = False
     ) -> EditSession:
         document = read_study(path).document
-        model = PaintModel(document.source, reference, torch.zeros(2, 1, 8, 8), registry(), another=another)
+        probe = torch.zeros(2, *document.source.shape)
+        model = PaintModel(document.source, reference, probe, registry(), another=another)
         return EditSession(path, condition, document.source.threat or Threat(norm="l0", level=20), model)
 
     return opened
+
+
+@pytest.fixture
+def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A module of callable models, to be given as `strangers_of_study:NAME`."""
+    (tmp_path / "strangers_of_study.py").write_text(STRANGERS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("strangers_of_study")
+    yield module
+    module.gate.set()
+    sys.modules.pop("strangers_of_study", None)
 
 
 @pytest.fixture

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 from charpy_plugins.study.editor.server import Service
 from charpy_plugins.study.studyfile import Study, read_study, write_study
@@ -32,8 +34,8 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def served(session):
+@contextmanager
+def serving(session):
     service = Service(session, "127.0.0.1", 0)
     thread = threading.Thread(target=service.run, daemon=True)
     thread.start()
@@ -43,11 +45,18 @@ def served(session):
 
 
 @pytest.fixture
-def open_page(browser, served):
-    """`open_page(**options)`: a page that has entered; whatever the browser complains about fails the test."""
-    complaints, contexts = [], []
+def served(session):
+    with serving(session) as service:
+        yield service
 
-    def opened(**options):
+
+@pytest.fixture
+def open_page(browser, served):
+    """`open_page(**options)`: a page that has entered; what the browser complains about, but `expected`, fails."""
+    complaints, contexts, allowed = [], [], ["willReadFrequently"]  # which is said to `shown`
+
+    def opened(expected=(), **options):
+        allowed.extend(expected)
         context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
@@ -59,7 +68,7 @@ def open_page(browser, served):
     yield opened
     for context in contexts:
         context.close()
-    assert not complaints
+    assert not [text for text in complaints if not any(word in text for word in allowed)]
 
 
 def open_editor(page, place=0):
@@ -249,7 +258,7 @@ def test_stale_answers_are_dropped(open_page):
 
 
 def test_a_changed_study_is_said_and_read_again_without_losing_the_painting(open_page, study, open_session):
-    page = open_editor(open_page())
+    page = open_editor(open_page(expected=["status of 409"]))
     mouse = Mouse(page)
     mouse.stroke((1, 1), (1, 5))
     mouse.stroke((5, 0), (5, 5))
@@ -291,8 +300,29 @@ def test_a_painting_is_opened_again_and_deleted(open_page, study, session):
     assert read_study(study).document.of("painted") == ()
 
 
-@pytest.mark.parametrize("options", [{"viewport": {"width": 1280, "height": 900}}, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_rgb_images_are_painted_in_colour(tmp_path, make_study, open_session, browser, stranger):
+    path = make_study(tmp_path / "rgb.study", channels=3, reference="", fingerprint="", model="", resampling="bicubic")
+    session = open_session(path, reference="strangers_of_study:red")
+    page = browser.new_page()
+    with serving(session) as service:
+        page.goto(service.url)
+        open_editor(page)
+        assert page.locator("#grey").count() == 0
+        page.locator("#colour").fill("#ff0000")
+        Mouse(page).stroke((0, 0))
+        assert page.inner_text("#l0") == "1 pixels"
+        page.click("#save")
+        page.get_by_text("Saved in the study").wait_for()
+        page.close()
+    (stimulus,) = read_study(path).document.of("painted")
+    item = session.items()[0]
+    changed = session.pixels(item.original.id)
+    changed[:, 0, 0] = torch.tensor([255, 0, 0])
+    assert session.pixels(stimulus.id).equal(changed)
+    assert (stimulus.distance, stimulus.prediction) == (1, 0)
+
+
+@pytest.mark.parametrize(("options", "scheme"), [({}, "light"), (PHONE, "dark")], ids=["desktop", "phone"])
 def test_axe_finds_nothing_serious(open_page, options, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe").Axe()
     page = open_page(**options, color_scheme=scheme, bypass_csp=True)

@@ -18,40 +18,7 @@ from charpy_plugins.study.editor.display import to_rows
 from charpy_plugins.study.editor.model import NOTHING, PaintModel
 from charpy_plugins.study.studyfile import read_study
 
-MODELS = """
-import threading
-
-import numpy as np
-
-gate = threading.Event()
-
-def labels(images):
-    return (images.reshape(len(images), -1)[:, 0] < 0.5).astype(np.int64) * 2
-
-def nan(images):
-    scores = np.zeros((len(images), 10), np.float32)
-    scores[images.reshape(len(images), -1)[:, 0] > 0.5] = np.nan
-    return scores
-
-def slow(images):
-    if images.reshape(len(images), -1)[:, 0].max() > 0.5:
-        gate.wait(20)
-    return np.eye(10, dtype=np.float32)[np.full(len(images), 5)]
-"""
 STRANGER = {"reference": "", "fingerprint": "", "model": ""}
-
-
-@pytest.fixture
-def strangers(tmp_path, monkeypatch):
-    (tmp_path / "strangers_of_study.py").write_text(MODELS)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    import strangers_of_study
-
-    yield strangers_of_study
-    strangers_of_study.gate.set()
-    import sys
-
-    sys.modules.pop("strangers_of_study", None)
 
 
 def white_corner(session, stimulus):
@@ -61,7 +28,7 @@ def white_corner(session, stimulus):
 
 
 def test_a_model_that_gives_labels_shows_its_label_and_can_be_painted_against(
-    tmp_path, make_study, open_session, enter, strangers
+    tmp_path, make_study, open_session, enter, stranger
 ):
     path = make_study(tmp_path / "labels.study", **STRANGER)
     session = open_session(path, reference="strangers_of_study:labels")
@@ -81,7 +48,7 @@ def test_a_model_that_gives_labels_shows_its_label_and_can_be_painted_against(
     assert source.fingerprint == session.model.fingerprint != ""
 
 
-def test_an_answer_of_nan_makes_no_witness(tmp_path, make_study, open_session, strangers):
+def test_an_answer_of_nan_makes_no_witness(tmp_path, make_study, open_session, stranger):
     session = open_session(make_study(tmp_path / "nan.study", **STRANGER), reference="strangers_of_study:nan")
     first = session.items()[0].original
     painting = white_corner(session, first.id)
@@ -92,7 +59,7 @@ def test_an_answer_of_nan_makes_no_witness(tmp_path, make_study, open_session, s
         session.save(first.id, painting, "")
 
 
-def test_a_slow_model_holds_nobody_but_who_asks_it(tmp_path, make_study, open_session, enter, strangers):
+def test_a_slow_model_holds_nobody_but_who_asks_it(tmp_path, make_study, open_session, enter, stranger):
     session = open_session(make_study(tmp_path / "slow.study", **STRANGER), reference="strangers_of_study:slow")
     first = session.items()[0].original
     painting = white_corner(session, first.id)
@@ -105,13 +72,13 @@ def test_a_slow_model_holds_nobody_but_who_asks_it(tmp_path, make_study, open_se
         assert client.get(page).status_code == 200
     assert time.monotonic() - started < 5
     assert not looks
-    strangers.gate.set()
+    stranger.gate.set()
     asking.join()
     assert looks[0].answer.prediction == 5
 
 
 def test_another_model_needs_the_word_and_is_named_in_the_condition(
-    study, open_session, make_study, tmp_path, strangers
+    study, open_session, make_study, tmp_path, stranger
 ):
     with pytest.raises(ModelError, match="--another-model") as caught:
         open_session(study, reference="strangers_of_study:labels")

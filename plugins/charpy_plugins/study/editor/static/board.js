@@ -23,7 +23,8 @@ export class Board {
 
   // The largest whole zoom at which the image fits into its frame.
   fit(most) {
-    const room = Math.min(this.frame.clientWidth - 8, 640); // its padding
+    const tallest = parseFloat(getComputedStyle(this.frame).maxHeight);
+    const room = Math.min(this.frame.clientWidth, tallest, 648) - 8; // its padding
     return Math.max(1, Math.min(most, Math.floor(room / Math.max(this.picture.width, this.picture.height))));
   }
 
@@ -108,12 +109,23 @@ export class Board {
     canvas.addEventListener("pointermove", (event) => this.#drag(event));
     for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => this.#up());
     canvas.addEventListener("keydown", (event) => this.#pressed(event));
-    canvas.addEventListener("keyup", (event) => event.key.toLowerCase() === "c" && this.compare(false));
+    canvas.addEventListener("keyup", (event) => event.key.toLowerCase() === "c" && this.#release());
     canvas.addEventListener("focus", () => this.draw());
     canvas.addEventListener("blur", () => {
-      this.compare(false);
+      this.#release();
       this.draw();
     });
+  }
+
+  #hold() {
+    this.held = true;
+    this.compare(true);
+  }
+
+  // Only what the key began: leaving the canvas for the button that compares must not end that.
+  #release() {
+    if (this.held) this.compare(false);
+    this.held = false;
   }
 
   #at(event) {
@@ -183,7 +195,7 @@ export class Board {
     const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     if (event.key in steps) this.#step(...steps[event.key]);
     else if (event.key === " " || event.key === "Enter") this.#press();
-    else if (event.key.toLowerCase() === "c") this.compare(true);
+    else if (event.key.toLowerCase() === "c") this.#hold();
     else if (!this.hooks.key(event.key.toLowerCase())) return;
     event.preventDefault();
   }
