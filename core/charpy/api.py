@@ -22,8 +22,8 @@ from charpy.reports.inert import visible
 from charpy.reports.terminal import dual_table, plain_table
 from charpy.runfile import RunFile
 from charpy.specs import ModelSpec, RunSpec, levels_under, parse
+from charpy.stages import Progress
 from charpy.subjects import Subject, subject_of, wrap_object
-from charpy.walk import Progress
 
 if TYPE_CHECKING:
     from rich.table import Table

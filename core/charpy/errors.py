@@ -61,6 +61,12 @@ class BudgetError(PluginError):
     """An attack that does not stop when nothing is left to ask."""
 
 
+class WorkerError(CharpyError):
+    """The process that computes a run crashed: a defect of ours, or of a plugin where none can be survived."""
+
+    exit_code = 4
+
+
 class RunFileError(CharpyError):
     """A run file that is not ours, is of another schema version, or is damaged."""
 

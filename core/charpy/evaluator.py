@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from charpy import checks
@@ -28,10 +29,11 @@ from charpy.records import SampleRow
 from charpy.redraws import DRAWS, redrawn_rows
 from charpy.runfile import RunFile
 from charpy.specs import Attackers, OwnLevels, RunSpec
+from charpy.stages import Progress, Stage, Watch
 from charpy.subjects import Subject, chosen_samples, components_of, identity_of, open_dataset, subject_of
 from charpy.threat import OWN, Access, Goal, ThreatModel
 from charpy.unit import Bench
-from charpy.walk import Progress, Site, Walk, plan
+from charpy.walk import Site, Walk, plan
 
 PROBE = 64
 
@@ -47,24 +49,27 @@ def evaluate(
     subjects: Sequence[Subject] | None = None,
     dataset: Dataset | None = None,
     listen: Callable[[Progress], None] | None = None,
+    watch: Watch | None = None,
 ) -> None:
     """Run `spec` into the run file at `path`; if the file is there, go on where it stands.
 
     Args:
         subjects, dataset: Python objects to use instead of what the spec names.
         listen: told about progress, many times a second.
+        watch: told what begins, and says what must be given up (`charpy.supervisor`).
 
     Raises:
         IdentityError: `path` holds a run about something else.
         DataError, ModelError, SpecError: before anything is written, if the input cannot be assessed.
     """
-    plugins = registry or installed()
+    plugins, watch = registry or installed(), watch or Watch()
+    watch.enter(Stage("open", f"opening the data {spec.data.kind}"))
     data = dataset or open_dataset(spec.data, plugins)
     indices = chosen_samples(data, spec.data)
     if not indices:
         raise DataError("no samples", where=data.name, expected="at least one")
     models = list(subjects) if subjects is not None else [subject_of(model, plugins) for model in spec.models]
-    opened = [subject.open() for subject in models]
+    opened = [_opened(subject, watch) for subject in models]
     fingerprints = {subject.title: dict(model.fingerprint()) for subject, model in zip(models, opened, strict=True)}
     identity = identity_of(spec, data, fingerprints, plugins)
     for threat in spec.threats:
@@ -72,7 +77,7 @@ def evaluate(
             radius = ThreatModel.at_level(threat.norm, max(threat.levels)).radius
             checks.check_threat(threat.norm, radius, data.shape, where="threats")
     executor = plugins.create("executors", spec.executor.kind, spec.executor.params)
-    site = Site(spec, plugins, data, indices, executor, listen)
+    site = Site(spec, plugins, data, indices, executor, listen, watch=watch)
     site.own = {
         threat.norm: own_levels(
             threat.norm, threat.levels, data, (name for shard in site.shards() for name in site.read(shard).ids)
@@ -82,6 +87,11 @@ def evaluate(
     }
     with only_writer(path):
         _run(site, path, identity, models, opened)
+
+
+def _opened(subject: Subject, watch: Watch) -> Model:
+    watch.enter(Stage("open", f"opening model {subject.title}"))
+    return subject.open()
 
 
 def _run(
@@ -134,6 +144,7 @@ def _ready(
     metrics = metrics_of(spec, site.registry, probe)
     ready = []
     for subject, model in zip(subjects, opened, strict=True):
+        site.watch.enter(Stage("open", f"trying model {subject.title} on {len(probe.labels)} samples"))
         found = preflight(model, probe.images, probe.labels)
         if found.classes_inferred:
             found = replace(found, num_classes=max(found.num_classes, len(data.class_names)))
@@ -191,7 +202,7 @@ def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequenc
     registry.notify("charpy_run_started", spec=spec, units=site.planned)
     finished = run.finished()
     for index, item in enumerate(ready):
-        correct = _clean(site, run, index, item.bench)
+        correct = _clean(site, run, index, subjects[index].title, item.bench)
         for threat, attacks in zip(spec.threats, item.attacks, strict=True):
             walk = Walk(site, run, index, item.bench, item.access, threat, attacks, correct, finished)
             walk.all()
@@ -201,6 +212,7 @@ def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequenc
             if not any((row["model"], row["norm"]) == (index, threat.norm) for row in known):
                 run.set_meta(drills=known + walk.drills(PLANTED))
         _redraw(site, run, index, subjects[index], item.bench.judge)
+        site.watch.enter(Stage("close", f"comparing model {subjects[index].title} with what it was"))
         _unchanged(subjects[index], item.bench)
     doubts = [warning for subject, item in zip(subjects, ready, strict=True) for warning in _doubts(subject, item)]
     doubts += [
@@ -226,22 +238,27 @@ def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequenc
     registry.notify("charpy_run_finished", path=str(run.path))
 
 
-def _clean(site: Site, run: RunFile, index: int, bench: Bench) -> NDArray[np.bool_]:
+def _clean(site: Site, run: RunFile, index: int, title: str, bench: Bench) -> NDArray[np.bool_]:
     """bool `(S,)`, which samples are valid and correctly classified; predicted and stored if they are not yet."""
     data, spec = site.data, site.spec
     rows = run.samples(index)
     if not rows:
-        duplicates = checks.Duplicates()
+        duplicates, lost = checks.Duplicates(), list[str]()
         for positions in site.shards():
             piece = site.read(positions)
             where = f"{data.name}, samples {positions[0]}..{positions[-1]}"
             checks.check_samples(piece, shape=data.shape, num_classes=bench.num_classes, grid=spec.grid, where=where)
             duplicates.add(piece.images)
-            labels, valid = bench.judge.classify(piece.images)
+            stage = Stage("clean", f"{title} on samples {positions[0]} to {positions[-1]}", (index, positions[0]))
+            if why := site.watch.enter(stage):
+                lost.append(f"{stage.title}: no answer: {why}")
+                labels, valid = piece.labels, torch.zeros(len(positions), dtype=torch.bool)
+            else:
+                labels, valid = bench.judge.classify(piece.images)
             for i, position in enumerate(positions):
                 prediction = int(labels[i]) if bool(valid[i]) else None
                 rows.append(SampleRow(position, piece.ids[i], int(piece.labels[i]), prediction, bool(valid[i])))
-        warnings = [warning] if (warning := duplicates.warning()) else []
+        warnings = [*lost, *([warning] if (warning := duplicates.warning()) else [])]
         part = _dataset_part(data, spec, duplicates.unique, len(rows))
         run.write_samples(index, rows, dataset=part, warnings=warnings)
     return np.array([row.valid and row.prediction == row.label for row in rows])
@@ -254,7 +271,10 @@ def _redraw(site: Site, run: RunFile, index: int, subject: Subject, judge: Judge
         return
     rows = []
     for draw in range(1, DRAWS + 1):
-        site.tell(0.0, f"{subject.title}  draw {draw} of its defences")
+        site.tell(0.0, title := f"{subject.title}  draw {draw} of its defences")
+        if why := site.watch.enter(Stage("redraw", title, (index, draw))):
+            run.set_meta(warnings=[*run.meta("warnings", []), f"{title} was not scored: {why}"])
+            continue
         other = Judge(subject.redrawn(draw), judge.output, judge.shape)
         found = redrawn_rows(site, other, run.witnesses(index))
         rows += [{"model": index, "draw": draw, **row} for row in found]

@@ -38,8 +38,8 @@ QUERIES = 1000
 class Drill:
     """How one attack did: samples with a planted example and those it broke; samples tried without any bound."""
 
-    planted: int
-    found: int
+    planted: int = 0
+    found: int = 0
     unbounded: int = 0
     reached: int = 0
     failure: str = ""

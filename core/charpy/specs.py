@@ -168,6 +168,18 @@ class CertifySpec(Spec):
     )
 
 
+class LimitsSpec(Spec):
+    """What the process that computes may use; a unit of work that takes more is given up, and named."""
+
+    unit_seconds: float | None = Field(default=None, gt=0, description="one unit of work; no limit if not given")
+    silent_seconds: float = Field(
+        default=1800.0, gt=0, description="without a sign of life, such as an answer of the model: it hangs"
+    )
+    memory_gib: float | None = Field(
+        default=None, gt=0, description="of resident memory, 2^30 bytes; no limit if not given"
+    )
+
+
 class RunSpec(Spec):
     """A whole run: models x threats on one dataset."""
 
@@ -194,6 +206,7 @@ class RunSpec(Spec):
     shard: int = Field(default=256, ge=1, le=65536, description="samples in one unit of work")
     batch_size: int | None = Field(default=None, ge=1, description="model rows in one batch; measured if not given")
     executor: ComponentSpec = ComponentSpec(kind="inline")
+    limits: LimitsSpec = LimitsSpec()
 
     @field_validator("models")
     @classmethod

@@ -116,6 +116,24 @@ def compute_unit(
     )
 
 
+def lost_unit(
+    key: UnitKey, samples: list[int], planned: PlannedAttack, threat: ThreatModel, bench: Bench, why: str
+) -> UnitRecord:
+    """A unit that is given up: all its samples are invalid, with the reason."""
+    detail = {
+        "params": planned.attack.params.model_dump(mode="json"),
+        "queries": threat.queries,
+        "goal": threat.goal,
+        "engine": bench.engine.chosen.name,
+        "gradient_rows": 0,
+        "bare_seconds": 0.0,
+        "course": {"held": 0, "gradients": 0, "vanished": None, "margins": []},
+        "failure": why,
+    }
+    results = [ResultRow(sample, Outcome.INVALID, 0, None, why) for sample in samples]
+    return UnitRecord(key, planned.name, planned.kind, rows=0, seconds=0.0, detail=detail, results=results)
+
+
 def drill_attack(shard: Shard, planned: PlannedAttack, threat: ThreatModel, bench: Bench, *, unbounded: bool) -> Drill:
     """Try the attack where adversarial examples are known to exist (`charpy.planted`)."""
     device = bench.model.device

@@ -17,22 +17,14 @@ from charpy.levels import LevelSearch
 from charpy.outcome import Outcome
 from charpy.pixels import as_images
 from charpy.planned import PlannedAttack
+from charpy.planted import Drill
 from charpy.plugins import Registry
 from charpy.records import UnitKey, UnitRecord
 from charpy.runfile import RunFile
 from charpy.specs import RunSpec, ThreatSpec
+from charpy.stages import Progress, Stage, Watch
 from charpy.threat import DEFAULT_LEVELS, DISTANCE_TOLERANCE, DUAL, FIRST_LEVEL, OWN, Access, Norm, ThreatModel
-from charpy.unit import Bench, Shard, compute_unit, drill_attack
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands: units done and planned, the share of the current unit that is settled, what it is."""
-
-    done: int
-    planned: int
-    share: float
-    title: str
+from charpy.unit import Bench, Shard, compute_unit, drill_attack, lost_unit
 
 
 @dataclass
@@ -49,6 +41,7 @@ class Site:
     planned: int = 0
     own: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """By norm, each sample's own level, where a threat has such."""
+    watch: Watch = field(default_factory=Watch)
 
     def shards(self) -> list[list[int]]:
         """Positions in `indices`, in pieces of `spec.shard`."""
@@ -172,15 +165,11 @@ class Walk:
     def _compute(self, unit: tuple[UnitKey, list[int]]) -> UnitRecord:
         key, samples = unit
         planned = self.attacks[key.step]
-        title = self._title(key.th, planned)
-        return compute_unit(
-            key,
-            self.shard_of(samples),
-            planned,
-            self._threat(key.th, planned),
-            self.bench,
-            lambda share, _: self.site.tell(share, title),
-        )
+        title, threat = self._title(key.th, planned), self._threat(key.th, planned)
+        if why := self.site.watch.enter(Stage("unit", title, key)):
+            return lost_unit(key, samples, planned, threat, self.bench, why)
+        shard = self.shard_of(samples)
+        return compute_unit(key, shard, planned, threat, self.bench, lambda share, _: self.site.tell(share, title))
 
     def drills(self, samples: int) -> list[dict[str, Any]]:
         """How each attack does on the first `samples` correct ones where adversarial examples are planted, as rows.
@@ -197,9 +186,12 @@ class Walk:
         unbounded = next(step for step, planned in enumerate(self.attacks) if planned.attack.access == most)
         rows = []
         for step, planned in enumerate(self.attacks):
-            self.site.tell(0.0, f"{self._title(th, planned)} on planted examples")
-            threat = self._threat(th, planned)
-            done = drill_attack(self.shard_of(chosen), planned, threat, self.bench, unbounded=step == unbounded)
+            title, threat = f"{self._title(th, planned)} on planted examples", self._threat(th, planned)
+            self.site.tell(0.0, title)
+            if why := self.site.watch.enter(Stage("drill", title, (self.model, self.threat.norm, step))):
+                done = Drill(failure=why)
+            else:
+                done = drill_attack(self.shard_of(chosen), planned, threat, self.bench, unbounded=step == unbounded)
             named = {"model": self.model, "norm": self.threat.norm.value, "th": th, "step": step}
             rows.append({**named, "attack": planned.name, "access": planned.attack.access.name, **asdict(done)})
         return rows

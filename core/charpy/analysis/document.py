@@ -339,6 +339,16 @@ class AttackersPart(Part):
     lowest: Share = Field(description="those that none of the attackers broke")
 
 
+class LostPart(Part):
+    """Work that a model or a plugin made impossible: it raised, hung, took too much or ended the process."""
+
+    what: str = Field(description="the attack or certifier by its name, or that attack on planted examples")
+    norm: str
+    th: int
+    samples: int = Field(description="in the units that were lost")
+    reason: str
+
+
 class RejectedPart(Part):
     """Claims of one attack that the judge refused, by reason."""
 
@@ -381,6 +391,7 @@ class Assessment(Part):
     brackets: tuple[BracketPart, ...] = ()
     redraws: tuple[RedrawPart, ...] = ()
     rejected: tuple[RejectedPart, ...] = ()
+    lost: tuple[LostPart, ...] = Field(default=(), description="where there is any, no command exits with 0")
     indicators: tuple[IndicatorPart, ...] = ()
     drills: tuple[DrillPart, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -30,6 +30,7 @@ from charpy.analysis.grade import Grade, grade_of
 from charpy.analysis.indicators import indicator_parts
 from charpy.analysis.intervals import share
 from charpy.analysis.levels import safe_parts, threat_parts
+from charpy.analysis.lost import lost_parts
 from charpy.analysis.minimal import minimal_part
 from charpy.analysis.outcomes import Evidence, Ints, Outcomes
 from charpy.analysis.per_class import class_parts
@@ -151,6 +152,7 @@ def _assess(
         brackets=bracket_parts(evidence, threats, reading.rows),
         redraws=redraw_parts([row for row in run.meta("redraws", []) if row["model"] == model]),
         rejected=rejected_parts(run.rejected(model)),
+        lost=lost_parts(units, reading.proofs, drills),
         indicators=indicators,
         drills=drills,
         warnings=_warnings(run, finished),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,12 +20,20 @@ RUN_FILE = "run.charpy"
 
 
 def execute(spec: RunSpec, out: Path) -> int:
-    """Run `spec` into `out`, or go on with what is there; write the reports; returns the exit code."""
-    from charpy.evaluator import evaluate
+    """Run `spec` into `out`, or go on with what is there; write the reports; returns the exit code.
 
+    What computes is a process of its own, which may die; with CHARPY_SUPERVISE=0 it is this one (to debug a model).
+    """
     plugins = registry()
     with output_folder(out), progress() as listen:
-        evaluate(spec, out / RUN_FILE, registry=plugins, listen=listen)
+        if os.environ.get("CHARPY_SUPERVISE") == "0":
+            from charpy.evaluator import evaluate
+
+            evaluate(spec, out / RUN_FILE, registry=plugins, listen=listen)
+        else:
+            from charpy.supervisor import supervise
+
+            supervise(spec, out / RUN_FILE, listen)
     return publish(out / RUN_FILE, out, FORMATS, plugins)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bar
 
-    from charpy.walk import Progress
+    from charpy.stages import Progress
 
 REDRAW_SECONDS = 0.1
 

@@ -36,7 +36,8 @@ def publish(run_file: Path, out: Path, formats: Sequence[str], plugins: Registry
     console = results()
     for path in [*written, run_file]:
         console.print(visible(str(path)), soft_wrap=True)
-    return PASS if all(part.status == "valid" for part in summary.assessments) else NO_EVIDENCE
+    whole = all(part.status == "valid" and not part.lost for part in summary.assessments)
+    return PASS if whole else NO_EVIDENCE
 
 
 def _one_each(report: object, summary: RunSummary, out: Path) -> list[Path]:
@@ -69,6 +70,9 @@ def _show(summary: RunSummary) -> None:
         for claim in part.rejected:
             text = f"warning: {claim.count} claims of {claim.attack} ({claim.norm}) were rejected: {claim.reason}"
             console.print(visible(text))
+        for lost in part.lost:
+            text = f"lost: {lost.what} ({lost.norm} th={lost.th}, {lost.samples} samples): {lost.reason}"
+            console.print(visible(text), soft_wrap=True)
         console.print()
     if summary.attackers:
         console.print(attackers_table(summary.attackers))

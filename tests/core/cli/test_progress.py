@@ -12,7 +12,7 @@ from rich.console import Console
 
 from charpy.cli import progress as progress_module
 from charpy.cli.publish import folder_name, folder_names
-from charpy.walk import Progress
+from charpy.stages import Progress
 
 
 def test_on_a_terminal_a_bar_shows_what_is_done_and_the_time_left(monkeypatch):

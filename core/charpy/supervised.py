@@ -1,0 +1,100 @@
+"""The process that computes a run: told what by one line of JSON, it says by lines of JSON what it does.
+
+Whatever a model or a plugin prints goes to stderr; the lines are the only thing on stdout. When the supervisor is gone,
+so is this process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from charpy.errors import CharpyError
+from charpy.stages import Stage, Watch
+
+REPORT_SECONDS = 0.1
+
+
+class _Told(Watch):
+    """Says what begins; gives up what it was told to."""
+
+    def __init__(self, channel: IO[str], given_up: Mapping[Stage, str]) -> None:
+        self._channel, self._given_up = channel, given_up
+        self._said, self._title = 0.0, ""
+
+    def enter(self, stage: Stage) -> str:
+        self.say(stage=stage)
+        return self._given_up.get(stage, "")
+
+    def listen(self, now: Any) -> None:
+        """Progress: a new title, or a few times a second."""
+        if now.title != self._title or time.monotonic() - self._said >= REPORT_SECONDS:
+            self._said, self._title = time.monotonic(), now.title
+            self.say(progress=[now.done, now.planned, now.share, now.title])
+
+    def say(self, **message: Any) -> None:
+        """One line."""
+        self._channel.write(json.dumps(message) + "\n")
+        self._channel.flush()
+
+
+def main() -> None:
+    """Read the job, compute the run, say how it ended."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # from here on a stray print is no message
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_the_supervisor, daemon=True).start()
+    told = _Told(channel, {_stage(stage): why for stage, why in job["given_up"]})
+    try:
+        _compute(job, told)
+    except CharpyError as error:
+        told.say(error=[type(error).__name__, _texts(error)])
+    except KeyboardInterrupt:
+        os._exit(130)
+    except BaseException as cause:  # noqa: BLE001 - whatever it is, it ends this process and not the other
+        traceback.print_exc()
+        told.say(crash=f"{type(cause).__name__}: {cause}")
+    else:
+        told.say(done=True)
+    channel.flush()
+    os._exit(0)  # a stranger's exit handlers and threads have no say any more
+
+
+def _compute(job: Mapping[str, Any], told: _Told) -> None:
+    from charpy.evaluator import evaluate
+    from charpy.specs import RunSpec, parse
+
+    evaluate(parse(RunSpec, job["spec"]), Path(job["path"]), listen=told.listen, watch=told)
+
+
+def _texts(error: CharpyError) -> dict[str, str | None]:
+    shown = {"found": error.found, "expected": error.expected}
+    return {
+        "what": error.what,
+        "where": error.where,
+        "hint": error.hint,
+        **{name: None if value is None else str(value) for name, value in shown.items()},
+    }
+
+
+def _stage(parts: Any) -> Stage:
+    kind, title, key = parts
+    return Stage(kind, title, tuple(key))
+
+
+def _end_with_the_supervisor() -> None:
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()
