@@ -103,9 +103,21 @@ def to_numpy(value: Any, what: str, *, where: str) -> Array:
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as cause:
-        raise DataError(f"{what} are no array", where=where, found=cause, expected="numbers of one shape") from None
+        raise DataError(
+            f"{what} are no array",
+            where=where,
+            found=cause,
+            expected="numbers of one shape",
+            hint="give one array, or lists that are all of one length",
+        ) from None
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{what} are no numbers", where=where, found=f"dtype {array.dtype}", expected="numbers")
+        raise DataError(
+            f"{what} are no numbers",
+            where=where,
+            found=f"dtype {array.dtype}",
+            expected="numbers",
+            hint="give one array of numbers, not of objects or texts",
+        )
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -136,7 +148,13 @@ def as_nchw(images: Array, layout: Layout | None, *, where: str) -> Array:
             hint="say layout='nhwc', or layout='nchw' if axis 1 does hold the channels",
         )
     if images.ndim != 4 or 0 in images.shape[1:]:
-        raise DataError("images have the wrong shape", where=where, found=images.shape, expected="(N, C, H, W)")
+        raise DataError(
+            "images have the wrong shape",
+            where=where,
+            found=images.shape,
+            expected="(N, C, H, W)",
+            hint="give images (N, C, H, W), (N, H, W), or (N, H, W, C) with layout='nhwc'",
+        )
     return images
 
 
@@ -157,7 +175,9 @@ def keep(images: Array, ids: Sequence[str], *, where: str) -> tuple[Array, Grid,
             )
         return np.ascontiguousarray(images), Grid.EIGHT_BIT, ("uint8 images were read as k/255",)
     if images.dtype.kind != "f":
-        hint = "images.astype(numpy.uint8) if they lie in 0..255" if images.dtype.kind in "iu" else ""
+        hint = (
+            "images.astype(numpy.uint8) if they lie in 0..255" if images.dtype.kind in "iu" else "give them as float32"
+        )
         raise DataError(
             "images have the wrong type",
             where=where,
@@ -172,7 +192,9 @@ def check_rows(indices: Iterable[int], size: int, *, where: str) -> list[int]:
     """`indices` as plain whole numbers; one outside 0..size-1 is refused."""
     rows = [operator.index(row) for row in indices]
     if bad := [row for row in rows if not 0 <= row < size]:
-        raise DataError("there is no such sample", where=where, found=bad[0], expected=f"0..{size - 1}")
+        raise DataError(
+            "there is no such sample", where=where, found=bad[0], expected=f"0..{size - 1}", hint="count samples from 0"
+        )
     return rows
 
 
@@ -223,7 +245,12 @@ def _class_numbers(labels: Array, where: str) -> Array:
             hint="convert them yourself where that is meant: labels.astype(int)",
         )
     if int(labels.max()) >= MOST_CLASSES:
-        raise DataError(f"label {labels.max()} is no class", where=where, expected=f"0..{MOST_CLASSES - 1}")
+        raise DataError(
+            f"label {labels.max()} is no class",
+            where=where,
+            expected=f"0..{MOST_CLASSES - 1}",
+            hint="give class numbers, counted from 0",
+        )
     return labels.astype(np.int64)
 
 

@@ -44,14 +44,29 @@ def check_samples(samples: Samples, *, shape: Shape, num_classes: int | None, gr
     images, labels, ids = samples
     for name, value in (("images", images), ("labels", labels)):
         if not isinstance(value, torch.Tensor):
-            raise DataError(f"{name} are no torch tensor", where=where, found=type(value).__name__)
+            raise DataError(
+                f"{name} are no torch tensor",
+                where=where,
+                found=type(value).__name__,
+                hint="return Samples(images, labels, ids) with torch tensors",
+            )
     check_lengths(len(images) if images.ndim else 0, tuple(labels.shape), ids, where=where)
     if images.ndim != 4 or tuple(images.shape[1:]) != tuple(shape):
         raise DataError(
-            "images have the wrong shape", where=where, found=tuple(images.shape), expected=f"(N, *{tuple(shape)})"
+            "images have the wrong shape",
+            where=where,
+            found=tuple(images.shape),
+            expected=f"(N, *{tuple(shape)})",
+            hint="give images of one size, the one that `shape` names",
         )
     if images.dtype != torch.float32:
-        raise DataError("images have the wrong type", where=where, found=images.dtype, expected="float32 in [0, 1]")
+        raise DataError(
+            "images have the wrong type",
+            where=where,
+            found=images.dtype,
+            expected="float32 in [0, 1]",
+            hint="convert them to float32 and divide by their largest possible value",
+        )
     check_values(images, where=where, name=ids.__getitem__)
     check_labels(labels, num_classes, where=where)
     if grid is Grid.EIGHT_BIT and not on_grid(images):
@@ -67,7 +82,13 @@ def check_samples(samples: Samples, *, shape: Shape, num_classes: int | None, gr
 def check_lengths(images: int, labels: tuple[int, ...], ids: tuple[str, ...], *, where: str) -> None:
     """Refuse an empty set, unequal counts, one-hot labels and ids that name two samples; `labels` is their shape."""
     if images == 0:
-        raise DataError("no samples", where=where, found="an empty set", expected="at least one image")
+        raise DataError(
+            "no samples",
+            where=where,
+            found="an empty set",
+            expected="at least one image",
+            hint="give at least one image",
+        )
     if len(labels) != 1:
         columns = len(labels) == 2 and labels[1] > 1
         raise DataError(
@@ -79,10 +100,22 @@ def check_lengths(images: int, labels: tuple[int, ...], ids: tuple[str, ...], *,
         )
     if not images == labels[0] == len(ids):
         found = f"{images} images, {labels[0]} labels, {len(ids)} ids"
-        raise DataError("images, labels and ids differ in number", where=where, found=found, expected="equal numbers")
+        raise DataError(
+            "images, labels and ids differ in number",
+            where=where,
+            found=found,
+            expected="equal numbers",
+            hint="give one label and one id for each image",
+        )
     if len(set(ids)) < len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
-        raise DataError("an id names two samples", where=where, found=twice, expected="one id per sample")
+        raise DataError(
+            "an id names two samples",
+            where=where,
+            found=twice,
+            expected="one id per sample",
+            hint="give each sample an id of its own",
+        )
 
 
 def check_values(images: torch.Tensor, *, where: str, name: Callable[[int], str]) -> None:
@@ -96,6 +129,7 @@ def check_values(images: torch.Tensor, *, where: str, name: Callable[[int], str]
             found=f"{int(images.isnan().sum())} NaN and {int(images.isinf().sum())} infinite values, "
             f"the first in sample {name(row)}",
             expected="finite values in [0, 1]",
+            hint="leave the sample out, or repair what made its values",
         )
     low, high = (float(value) for value in images.aminmax())
     if low >= 0 and high <= 1:
@@ -130,7 +164,9 @@ def check_labels(labels: torch.Tensor, num_classes: int | None, *, where: str) -
             where=where,
             found=f"labels from {low} to {high}",
             expected=f"0..{num_classes - 1}, the {num_classes} classes" if num_classes is not None else "0 or more",
-            hint="count classes from 0" if low >= 0 and high == num_classes else "",
+            hint="count classes from 0"
+            if low >= 0 and high == num_classes
+            else "leave out or relabel what has no class",
         )
 
 
@@ -161,7 +197,13 @@ def check_threat(norm: Norm, radius: float, shape: Shape, *, where: str = "") ->
             hint=f"the largest level of {norm} here is {largest_level(norm, shape)}",
         )
     if norm in COUNTED and radius != int(radius):
-        raise SpecError(f"{norm} counts whole {unit}", where=where, found=f"{radius:g}", expected="a whole number")
+        raise SpecError(
+            f"{norm} counts whole {unit}",
+            where=where,
+            found=f"{radius:g}",
+            expected="a whole number",
+            hint="give a whole number of them",
+        )
 
 
 def largest_level(norm: Norm, shape: Shape) -> int:

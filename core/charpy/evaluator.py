@@ -67,7 +67,7 @@ def evaluate(
     data = dataset or open_dataset(spec.data, plugins)
     indices = chosen_samples(data, spec.data)
     if not indices:
-        raise DataError("no samples", where=data.name, expected="at least one")
+        raise DataError("no samples", where=data.name, expected="at least one", hint="give at least one image")
     models = list(subjects) if subjects is not None else [subject_of(model, plugins) for model in spec.models]
     opened = [_opened(subject, watch) for subject in models]
     fingerprints = {subject.title: dict(model.fingerprint()) for subject, model in zip(models, opened, strict=True)}

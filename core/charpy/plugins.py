@@ -127,7 +127,8 @@ class Registry:
         owners = self._entries.get((hook, kind))
         if owners is None:
             known = [name for known_hook, name in self._entries if known_hook == hook]
-            raise unknown_name(hook[:-1], kind, known, hint="`charpy plugins` lists everything that is installed")
+            hint = "`charpy plugins` lists everything that is installed"
+            raise unknown_name(hook[:-1], kind, known, where=hook, hint=hint)
         if len(owners) > 1:
             names = " and ".join(f"plugin {row.plugin!r} of {row.package} {row.version}".rstrip() for row in owners)
             raise DuplicateNameError(
@@ -158,7 +159,11 @@ class Registry:
 
         component = self.load(hook, kind)
         if not (isinstance(component, type) and issubclass(component, Component)):
-            raise PluginError(f"{hook[:-1]} {kind!r} is not a charpy Component", found=component)
+            raise PluginError(
+                f"{hook[:-1]} {kind!r} is not a charpy Component",
+                found=component,
+                hint="register a class that derives from its contract in charpy.interfaces",
+            )
         return component(parse(component.Params, params or {}, where=f"{hook[:-1]} {kind}"))
 
     def notify(self, event: str, **facts: Any) -> None:
@@ -195,6 +200,7 @@ def _entries_of(plugin: object, name: str, package: str, version: str) -> list[E
                 f"charpy_{hook} of plugin {name!r} returned no mapping",
                 found=type(components).__name__,
                 expected="a mapping from kind to a class or 'package.module:Class'",
+                hint="return {kind: class or 'package.module:Class'}",
             )
         for kind, target in components.items():
             if isinstance(target, str) and ":" not in target:
@@ -202,6 +208,7 @@ def _entries_of(plugin: object, name: str, package: str, version: str) -> list[E
                     f"{hook[:-1]} {kind!r} of plugin {name!r} has no import string",
                     found=target,
                     expected="'package.module:Class'",
+                    hint="write it as 'package.module:Class', or give the class itself",
                 )
             entries.append(Entry(hook, kind, target, name, package, version))
     return entries

@@ -63,7 +63,7 @@ def preflight(model: Model, images: torch.Tensor, labels: torch.Tensor | None = 
         DataError: no images, or a label that the model has no class for.
     """
     if not len(images):
-        raise DataError("no images to try the model on", expected="at least one")
+        raise DataError("no images to try the model on", expected="at least one", hint="give at least one image")
     probe = as_images(images[:PROBE].to(model.device))
     _check_input_shape(model, probe)
     state = model.state_digest()
@@ -136,7 +136,10 @@ class _Questioner:
             raise
         except SystemExit as cause:
             raise ModelError(
-                "the model tried to end the process", where=_name(self.model), found=f"SystemExit({cause.code!r})"
+                "the model tried to end the process",
+                where=_name(self.model),
+                found=f"SystemExit({cause.code!r})",
+                hint="take the exit out of the model; it answers or raises",
             ) from None
         except Exception as cause:
             text = str(cause).strip().splitlines()
@@ -145,6 +148,7 @@ class _Questioner:
                 where=_name(self.model),
                 found=f"{tuple(given.shape)}: {type(cause).__name__}: {text[0] if text else ''}"[:400],
                 expected=f"images (N, {', '.join(map(str, self.model.input_shape or ('C', 'H', 'W')))})",
+                hint="try it on one batch of the data by itself; its own traceback says more",
             ) from cause
 
     def _checked(self, answer: object, images: torch.Tensor) -> torch.Tensor:

@@ -69,13 +69,20 @@ def read_mapping(path: Path) -> Mapping[str, Any]:
     elif path.suffix.lower() in (".yaml", ".yml"):
         data = _from_yaml(text, path)
     else:
-        raise SpecError("this is no spec file", where=str(path), found=path.suffix, expected=".yaml, .yml or .json")
+        raise SpecError(
+            "this is no spec file",
+            where=str(path),
+            found=path.suffix,
+            expected=".yaml, .yml or .json",
+            hint="give it one of these endings",
+        )
     if not isinstance(data, Mapping):
         raise SpecError(
             "a spec is a mapping",
             where=f"{path}, line 1, column 1",
             found=type(data).__name__,
             expected="name: value, one a line",
+            hint="`charpy schema` lists every field",
         )
     return data
 
@@ -83,20 +90,33 @@ def read_mapping(path: Path) -> Mapping[str, Any]:
 def _text(path: Path) -> str:
     try:
         if not path.is_file():
-            raise SpecError("there is no such file", where=str(path))
+            raise SpecError(
+                "there is no such file",
+                where=str(path),
+                hint="look at the path; it is taken from the working directory",
+            )
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as cause:
-        raise SpecError("file cannot be read", where=str(path), found=cause) from None
+        raise SpecError(
+            "file cannot be read", where=str(path), found=cause, hint="look at the file's permissions"
+        ) from None
     if len(content) > MOST_BYTES:
-        raise SpecError("file is too large for a spec", where=str(path), expected=f"at most {MOST_BYTES} bytes")
+        raise SpecError(
+            "file is too large for a spec",
+            where=str(path),
+            expected=f"at most {MOST_BYTES} bytes",
+            hint="name large lists by a file, as `levels: {path: eps.json}` does",
+        )
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as cause:
         line = content.count(b"\n", 0, cause.start) + 1
         column = cause.start - content.rfind(b"\n", 0, cause.start)
         where = f"{path}, line {line}, column {column}"
-        raise SpecError("file is no UTF-8 text", where=where, found=f"byte 0x{content[cause.start]:02x}") from None
+        raise SpecError(
+            "file is no UTF-8 text", where=where, found=f"byte 0x{content[cause.start]:02x}", hint="save it as UTF-8"
+        ) from None
 
 
 def _from_yaml(text: str, path: Path) -> Any:
@@ -108,9 +128,16 @@ def _from_yaml(text: str, path: Path) -> Any:
     except MarkedYAMLError as cause:
         mark = cause.problem_mark or cause.context_mark
         where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark is not None else str(path)
-        raise SpecError("this is no YAML", where=where, found=cause.problem or cause.context) from None
+        raise SpecError(
+            "this is no YAML",
+            where=where,
+            found=cause.problem or cause.context,
+            hint="correct the line, or write the spec as JSON",
+        ) from None
     except YAMLError as cause:
-        raise SpecError("this is no YAML", where=str(path), found=cause) from None
+        raise SpecError(
+            "this is no YAML", where=str(path), found=cause, hint="correct the line, or write the spec as JSON"
+        ) from None
 
 
 class _YamlReader:
@@ -195,7 +222,8 @@ class _YamlReader:
     def _error(self, what: str, event: Event, *, found: str | None = None, hint: str = "") -> SpecError:
         mark = event.start_mark
         where = f"{self._path}, line {mark.line + 1}, column {mark.column + 1}"
-        return SpecError(what, where=where, found=found, hint=hint)
+        expected = "numbers, texts, lists and mappings, as JSON has them"
+        return SpecError(what, where=where, found=found, expected=expected, hint=hint or "write the value plainly")
 
 
 def _from_json(text: str, path: Path) -> Any:
@@ -203,9 +231,13 @@ def _from_json(text: str, path: Path) -> Any:
         data = json.loads(text)
     except json.JSONDecodeError as cause:
         where = f"{path}, line {cause.lineno}, column {cause.colno}"
-        raise SpecError("this is no JSON", where=where, found=cause.msg) from None
+        raise SpecError(
+            "this is no JSON", where=where, found=cause.msg, hint="correct the line, or write the spec as YAML"
+        ) from None
     except (RecursionError, ValueError) as cause:  # ValueError: a whole number of more than 4,300 digits
-        raise SpecError("this is no spec", where=str(path), found=cause) from None
+        raise SpecError(
+            "this is no spec", where=str(path), found=cause, hint="`charpy schema` lists every field and its range"
+        ) from None
     _refuse_json(text, path)
     return data
 
@@ -229,7 +261,12 @@ def _refuse_json(text: str, path: Path) -> None:
         if problem:
             line = text.count("\n", 0, token.start()) + 1
             column = token.start() - text.rfind("\n", 0, token.start())
-            raise SpecError(problem, where=f"{path}, line {line}, column {column}")
+            raise SpecError(
+                problem,
+                where=f"{path}, line {line}, column {column}",
+                found=token.group()[:MOST_DIGITS],
+                hint="a spec says each thing once, and numbers as JSON does",
+            )
 
 
 def _resolved(spec: RunSpec, folder: Path) -> RunSpec:

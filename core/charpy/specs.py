@@ -240,7 +240,7 @@ def parse(
 ) -> SpecType:
     """`data` as `spec`, strictly: text is no number (but for documented fractions), `no` is no boolean.
 
-    `hint` is the next step after an unknown field.
+    `hint` is the next step.
 
     Raises:
         SpecError: naming the field, what was found and expected, and the nearest known field for a typo.
@@ -249,7 +249,10 @@ def parse(
         text = json.dumps(dict(data), allow_nan=False)
     except (ValueError, TypeError) as cause:
         raise SpecError(
-            str(cause), where=where, expected="numbers, texts, lists and mappings (no NaN, no infinity)"
+            str(cause),
+            where=where,
+            expected="numbers, texts, lists and mappings (no NaN, no infinity)",
+            hint="`charpy schema` lists every field and its range",
         ) from None
     try:
         return spec.model_validate_json(text, strict=True)
@@ -273,7 +276,13 @@ def levels_under(
     if isinstance(levels, Mapping):
         if strangers := sorted(str(name) for name in levels.keys() - {str(name) for name in norms}):
             found, expected = ", ".join(strangers), ", ".join(map(str, norms))
-            raise SpecError("levels of a norm that is not assessed", where="levels", found=found, expected=expected)
+            raise SpecError(
+                "levels of a norm that is not assessed",
+                where="levels",
+                found=found,
+                expected=expected,
+                hint="add the norm to those that are assessed, or leave its levels out",
+            )
         levels = {str(name): values for name, values in levels.items()}.get(norm)
     if levels is None or norm == Norm.UNRESTRICTED:  # it has one level, whatever the others' are
         return {}
@@ -286,7 +295,7 @@ def schema() -> dict[str, Any]:
 
 
 def _readable(error: ValidationError, spec: type[BaseModel], where: str, listing: str) -> SpecError:
-    problems, hint = [], ""
+    problems, known = [], []
     items = error.errors()
     outer = {item["loc"][:length] for item in items for length in range(len(item["loc"]))}
     for item in items:
@@ -294,12 +303,13 @@ def _readable(error: ValidationError, spec: type[BaseModel], where: str, listing
             continue  # it follows from another error
         path = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(item["loc"][-1]), _fields_at(spec, item["loc"][:-1]), n=1, cutoff=0.5)
+            known = _fields_at(spec, item["loc"][:-1])
+            near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
             problems.append(f"{path}: unknown field" + (f", did you mean {near[0]!r}?" if near else ""))
-            hint = listing
         else:
             problems.append(f"{path}: {item['msg'].removeprefix('Value error, ')} (found {item['input']!r:.80})")
-    return SpecError("; ".join(problems), where=where, hint=hint)
+    expected = f"one of {', '.join(known)}" if known else None
+    return SpecError("; ".join(problems), where=where, expected=expected, hint=listing)
 
 
 def _fields_at(spec: type[BaseModel], path: tuple[Any, ...]) -> list[str]:

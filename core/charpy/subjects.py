@@ -178,6 +178,7 @@ def wrap_object(subject: object, registry: Registry) -> Model:
         "no model wrapper takes this object",
         found=type(subject).__name__,
         expected="a torch module, a path, a callable, or a charpy Model",
+        hint="wrap it in a function from images to scores or labels",
     )
 
 
@@ -198,6 +199,7 @@ def chosen_samples(dataset: Dataset, spec: DataSpec) -> list[int]:
             where=dataset.name,
             found=spec.samples,
             expected=f"at most {total}",
+            hint="ask for fewer, or for `all`",
         )
     generator = torch.Generator().manual_seed(spec.seed)
     return torch.randperm(total, generator=generator)[: spec.samples].tolist()

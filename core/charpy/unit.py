@@ -183,6 +183,7 @@ def _run(planned: PlannedAttack, task: Task) -> tuple[Any, str]:
                 "it returned something else than one image per sample",
                 found=tuple(returned.shape) if hasattr(returned, "shape") else type(returned).__name__,
                 expected=tuple(task.images.shape),
+                hint="return None: what the oracle was shown is recorded there",
             )
         return returned, ""
     except BudgetError:

@@ -50,10 +50,17 @@ def levels_of(text: str | None) -> list[int] | dict[str, list[int]] | None:
         if named:
             norm = name.strip().lower()
             if norm in by_norm:
-                raise SpecError(f"{norm!r} is named twice", where="--levels", found=repr(text))
+                raise SpecError(
+                    f"{norm!r} is named twice",
+                    where="--levels",
+                    found=repr(text),
+                    hint="give all its levels at one place",
+                )
         if not norm:
             expected = "a norm before the first level, such as l0=1,3,l2=64,128, or no norm at all"
-            raise SpecError("a level of no norm", where="--levels", found=repr(text), expected=expected)
+            raise SpecError(
+                "a level of no norm", where="--levels", found=repr(text), expected=expected, hint="put a norm before it"
+            )
         by_norm.setdefault(norm, []).append(_whole(number.strip(), "--levels", text))
     return by_norm
 
@@ -66,11 +73,23 @@ def norms_of(text: str) -> list[str]:
 def _parts(text: str, option: str) -> list[str]:
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
-        raise SpecError("an empty entry", where=option, found=repr(text), expected="a list with commas, such as 1,3,5")
+        raise SpecError(
+            "an empty entry",
+            where=option,
+            found=repr(text),
+            expected="a list with commas, such as 1,3,5",
+            hint="remove the comma that is too much",
+        )
     return parts
 
 
 def _whole(part: str, option: str, text: str) -> int:
     if not (part.isascii() and part.isdecimal()):
-        raise SpecError(f"{part!r} is no whole number", where=option, found=repr(text), expected="for example 1,3,5,10")
+        raise SpecError(
+            f"{part!r} is no whole number",
+            where=option,
+            found=repr(text),
+            expected="for example 1,3,5,10",
+            hint="levels are whole numbers th: 8/255 under linf is th 8",
+        )
     return int(part)

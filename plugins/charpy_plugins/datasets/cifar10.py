@@ -85,6 +85,8 @@ def _read_archive(path: Path, batches: Sequence[str]) -> Iterator[tuple[int, NDA
         try:
             with tarfile.open(fileobj=cast(BinaryIO, _Capped(stream, path)), mode="r|") as archive:
                 for member in archive:
+                    if member.name.startswith("/"):  # the filter would take the slash off
+                        raise tarfile.AbsolutePathError(member)
                     tarfile.data_filter(member, ".")  # refuses links, devices and names outside the archive
                     name = PurePosixPath(member.name).name
                     content = archive.extractfile(member) if name in absent and member.isreg() else None
@@ -94,10 +96,22 @@ def _read_archive(path: Path, batches: Sequence[str]) -> Iterator[tuple[int, NDA
                     if not absent:
                         return
         except tarfile.FilterError as cause:
-            raise UnsafeFileError("archive reaches outside itself", where=str(path), found=cause) from None
+            raise UnsafeFileError(
+                "archive reaches outside itself",
+                where=str(path),
+                found=cause,
+                hint="do not unpack it elsewhere either; fetch the official binary version",
+            ) from None
         except tarfile.TarError as cause:
-            raise DataError("archive cannot be read", where=str(path), found=cause) from None
-    raise DataError("archive lacks a batch", where=str(path), expected=", ".join(sorted(absent)))
+            raise DataError(
+                "archive cannot be read", where=str(path), found=cause, hint="fetch the official binary version again"
+            ) from None
+    raise DataError(
+        "archive lacks a batch",
+        where=str(path),
+        expected=", ".join(sorted(absent)),
+        hint="fetch the official binary version again",
+    )
 
 
 def _rows(stream: BinaryIO, path: Path) -> NDArray[np.uint8]:
@@ -123,5 +137,6 @@ class _Capped:
                 where=str(self._path),
                 found=f"more than {MOST_ARCHIVE_BYTES} bytes",
                 expected="the official archive, 184 MB unfolded",
+                hint="fetch the official binary version again",
             )
         return content

@@ -53,7 +53,12 @@ def opened(path: Path) -> Iterator[BinaryIO]:
             else:
                 yield file
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as cause:
-        raise DataError("file cannot be read", where=str(path), found=f"{type(cause).__name__}: {cause}") from None
+        raise DataError(
+            "file cannot be read",
+            where=str(path),
+            found=f"{type(cause).__name__}: {cause}",
+            hint="fetch the file again from where it came, or write it again",
+        ) from None
 
 
 def refuse_bomb(size: int, path: Path, *, small: int = SMALL, packed: int | None = None) -> None:
@@ -85,7 +90,13 @@ def read_exactly(stream: BinaryIO, size: int, path: Path) -> NDArray[np.uint8]:
         filled += count
     if filled < size or stream.read(1):
         found = f"{filled} bytes" if filled < size else f"more than {size} bytes"
-        raise DataError("file has the wrong length", where=str(path), found=found, expected=f"{size} bytes")
+        raise DataError(
+            "file has the wrong length",
+            where=str(path),
+            found=found,
+            expected=f"{size} bytes",
+            hint="fetch the file again from where it came, or write it again",
+        )
     return content
 
 

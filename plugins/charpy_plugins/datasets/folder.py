@@ -57,7 +57,13 @@ class Folder(Dataset):
         self._root = Path(params.path).expanduser()
         self.name = self._root.resolve().name or str(self._root)
         if params.resize is not None and not all(0 < side <= 4096 for side in params.resize):
-            raise DataError("`resize` is no size", where=self.name, found=params.resize, expected="1..4096 each")
+            raise DataError(
+                "`resize` is no size",
+                where=self.name,
+                found=params.resize,
+                expected="1..4096 each",
+                hint="give height and width in pixels",
+            )
         self.class_names, order = _classes(self._root, params.classes)
         self._files, self._labels, left_out = _files(self._root, self.class_names)
         headers = [read_header(path) for path in self._files]
@@ -97,7 +103,11 @@ class Folder(Dataset):
         if pixels.shape != self.shape:
             where = str(self._files[row])
             raise DataError(
-                "picture has changed since it was listed", where=where, found=pixels.shape, expected=self.shape
+                "picture has changed since it was listed",
+                where=where,
+                found=pixels.shape,
+                expected=self.shape,
+                hint="leave the folder alone while a run lasts, and start it again",
             )
         return pixels
 
@@ -105,15 +115,29 @@ class Folder(Dataset):
 def _classes(root: Path, given: tuple[str, ...] | None) -> tuple[tuple[str, ...], list[str]]:
     """The class names in the order of the labels, and a note where that order may surprise."""
     if not root.is_dir():
-        raise DataError("no folder is here", where=str(root), expected="a folder with one subfolder a class")
+        raise DataError(
+            "no folder is here",
+            where=str(root),
+            expected="a folder with one subfolder a class",
+            hint="look at the path; it is taken from the working directory",
+        )
     found = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not found:
         raise DataError(
-            "folder has no subfolders", where=str(root), expected="one subfolder a class: cat/1.png, dog/1.png, ..."
+            "folder has no subfolders",
+            where=str(root),
+            expected="one subfolder a class: cat/1.png, dog/1.png, ...",
+            hint="put the pictures of each class into a folder of its own",
         )
     if given is not None:
         if sorted(given) != found:
-            raise DataError("`classes` are not the subfolders", where=str(root), found=given, expected=", ".join(found))
+            raise DataError(
+                "`classes` are not the subfolders",
+                where=str(root),
+                found=given,
+                expected=", ".join(found),
+                hint="name every subfolder once",
+            )
         return given, []
     if all(name.isdecimal() for name in found) and found != sorted(found, key=int):
         return tuple(found), [
@@ -137,7 +161,10 @@ def _files(root: Path, classes: tuple[str, ...]) -> tuple[list[Path], NDArray[np
         empty += [] if pictures else [name]
     if not files:
         raise DataError(
-            "folder holds no pictures", where=str(root), expected=f"files ending in {', '.join(sorted(SUFFIXES))}"
+            "folder holds no pictures",
+            where=str(root),
+            expected=f"files ending in {', '.join(sorted(SUFFIXES))}",
+            hint="put pictures into the subfolders, or convert those that are there",
         )
     notes = [f"{len(others)} other files or folders were left out, such as {others[0]}"] if others else []
     notes += [f"classes without a picture: {', '.join(empty)}"] if empty else []

@@ -40,6 +40,7 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
                 where=str(path),
                 found=f"first bytes {header[:4].hex(' ')}",
                 expected=f"00 00 08 {axes:02x} (unsigned bytes, {axes} axes)",
+                hint="fetch the file again from where it came, or write it again",
             )
         shape = struct.unpack(f">{axes}I", header[4:])
         size = int(np.prod(shape, dtype=object))
@@ -86,7 +87,11 @@ class IdxDataset(ArrayDataset):
         images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
         if images.shape[1:] != (28, 28):
             raise DataError(
-                "images have the wrong shape", where=str(images_path), found=images.shape, expected="(N, 28, 28)"
+                "images have the wrong shape",
+                where=str(images_path),
+                found=images.shape,
+                expected="(N, 28, 28)",
+                hint="other sizes are read from an .npz file or a folder of pictures",
             )
         super().__init__(
             images[:, None],

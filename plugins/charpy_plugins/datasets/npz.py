@@ -77,7 +77,13 @@ def _archive(path: Path) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile, NotImplementedError) as cause:
-        raise DataError("no .npz file can be read here", where=str(path), found=cause, expected="numpy.savez") from None
+        raise DataError(
+            "no .npz file can be read here",
+            where=str(path),
+            found=cause,
+            expected="numpy.savez",
+            hint="write it with numpy.savez(path, images=images, labels=labels)",
+        ) from None
     for info in archive.infolist():
         strange = info.filename.startswith(("/", "\\")) or ".." in info.filename.replace("\\", "/").split("/")
         if strange or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -87,6 +93,7 @@ def _archive(path: Path) -> zipfile.ZipFile:
                 where=str(path),
                 found=f"member {info.filename!r}, compression method {info.compress_type}",
                 expected="plain names, stored or deflated",
+                hint="write it with numpy.savez(path, images=images, labels=labels)",
             )
     return archive
 
@@ -112,12 +119,26 @@ def _array(archive: zipfile.ZipFile, path: Path, names: Sequence[str], small: in
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, fortran, dtype = read_header[version](header)
     except (*_DAMAGED, *_STRANGE_HEADER) as cause:
-        raise DataError("array cannot be read", where=where, found=f"{type(cause).__name__}: {cause}") from None
+        raise DataError(
+            "array cannot be read",
+            where=where,
+            found=f"{type(cause).__name__}: {cause}",
+            hint="fetch the file again from where it came, or write it again",
+        ) from None
     if dtype.hasobject:
         raise UnsafeFileError(
-            "array holds Python objects, which are pickled and could run code", where=where, expected="numbers"
+            "array holds Python objects, which are pickled and could run code",
+            where=where,
+            expected="numbers",
+            hint="save plain arrays of numbers with numpy.savez",
         )
     size, held = dtype.itemsize * int(np.prod(shape, dtype=object)), len(content) - header.tell()
     if size != held:
-        raise DataError("array has the wrong size", where=where, found=f"{held} bytes", expected=f"{size} for {shape}")
+        raise DataError(
+            "array has the wrong size",
+            where=where,
+            found=f"{held} bytes",
+            expected=f"{size} for {shape}",
+            hint="fetch the file again from where it came, or write it again",
+        )
     return np.frombuffer(content, dtype, offset=header.tell()).reshape(shape, order="F" if fortran else "C")

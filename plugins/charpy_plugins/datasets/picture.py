@@ -140,7 +140,11 @@ def _oddities(image: ImageFile.ImageFile, turn: int) -> Iterator[str]:
 
 def _too_large(path: Path, found: str) -> UnsafeFileError:
     return UnsafeFileError(
-        "picture is too large", where=str(path), found=found, expected=f"at most {MOST_PIXELS} pixels"
+        "picture is too large",
+        where=str(path),
+        found=found,
+        expected=f"at most {MOST_PIXELS} pixels",
+        hint="make it smaller, or cut it into pieces",
     )
 
 
@@ -150,4 +154,5 @@ def _unreadable(path: Path, cause: BaseException) -> DataError:
         where=str(path),
         found=f"{type(cause).__name__}: {cause}",
         expected=f"a whole {', '.join(FORMATS)} file",
+        hint="fetch it again, convert it, or take it out of the folder",
     )

@@ -30,6 +30,7 @@ def build(name: str) -> tuple[torch.nn.Module, type | None]:
             raise ModelError(
                 f"model kind {name!r} has no architecture of its own",
                 expected="a zoo model, or package.module:callable that returns an nn.Module",
+                hint="name a zoo model, or give package.module:callable",
             )
     return module_from(make, name), zoo
 
@@ -50,9 +51,16 @@ def module_from(make: Any, name: str) -> torch.nn.Module:
             where=name,
             found=f"{type(cause).__name__}: {cause}",
             expected="a callable without arguments that returns an nn.Module",
+            hint="call it by itself; its own traceback says more",
         ) from cause
     if not isinstance(module, torch.nn.Module):
-        raise ModelError("the architecture is no module", where=name, found=describe(module), expected="nn.Module")
+        raise ModelError(
+            "the architecture is no module",
+            where=name,
+            found=describe(module),
+            expected="nn.Module",
+            hint="name a function that returns the network, not its weights",
+        )
     return module
 
 
@@ -64,7 +72,7 @@ def load_into(module: torch.nn.Module, state: Mapping[str, torch.Tensor], weight
         raise ModelError(
             f"the weights do not fit architecture {architecture!r}",
             where=weights,
-            found=f"{len(state)} tensors; {cause}",
+            found=f"{len(state)} tensors; {str(cause)[:1000]}",
             expected=f"the {len(module.state_dict())} tensors of {type(module).__qualname__}",
             hint="name the architecture that the weights were trained with",
         ) from None

@@ -20,7 +20,12 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as cause:
         first = str(cause).splitlines()[0]
-        raise SpecError(f"unknown device {name!r}", found=first, expected="auto, cpu, cuda or cuda:N") from None
+        raise SpecError(
+            f"unknown device {name!r}",
+            found=first,
+            expected="auto, cpu, cuda or cuda:N",
+            hint="leave it out to have it chosen",
+        ) from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ModelError(
             f"device {name!r} is not there",

@@ -153,6 +153,7 @@ class Head:
                 where=self._where,
                 found=f"{describe(answer)} for features {features.shape}",
                 expected=f"({len(features)},) whole numbers for labels, or ({len(features)}, K) scores",
+                hint="give a classifier with predict_proba, decision_function or predict",
             )
         return torch.from_numpy(values.astype(np.int64 if labels else np.float32))
 

@@ -109,15 +109,29 @@ def inspect(path: Path) -> Inspected:
     """
     where = str(path)
     if not path.is_file():
-        raise ModelError("no such ONNX file", where=where)
+        raise ModelError(
+            "no such ONNX file", where=where, hint="look at the path; it is taken from the working directory"
+        )
     data = _read(path, where)
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
     except Exception as cause:  # noqa: BLE001 - protobuf's own type, which differs between its versions
-        raise ModelError("not an ONNX file", where=where, found=cause, expected="a serialised ModelProto") from None
+        raise ModelError(
+            "not an ONNX file",
+            where=where,
+            found=cause,
+            expected="a serialised ModelProto",
+            hint="export the model again, and keep the .onnx file as it was written",
+        ) from None
     if not proto.graph.node:
-        raise ModelError("not an ONNX file", where=where, found="no graph with nodes", expected="a classifier")
+        raise ModelError(
+            "not an ONNX file",
+            where=where,
+            found="no graph with nodes",
+            expected="a classifier",
+            hint="export the model again, and keep the .onnx file as it was written",
+        )
     tensors, loops = _walk(proto, where)
     fingerprint = {"onnx": hashlib.sha256(data).hexdigest()}
     files: dict[str, bytes] = {}
@@ -127,7 +141,12 @@ def inspect(path: Path) -> Inspected:
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             room -= _take_in(tensor, path.parent, files, where)
             if room < 0:
-                raise UnsafeFileError("the weights are too large", where=where, expected=f"{MAX_BYTES} bytes in all")
+                raise UnsafeFileError(
+                    "the weights are too large",
+                    where=where,
+                    expected=f"{MAX_BYTES} bytes in all",
+                    hint="export it in half precision, or give its PyTorch weights instead",
+                )
     fingerprint |= {f"external {name}": hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
     _check_values(proto, where)
     return Inspected(proto, fingerprint, loops)
@@ -136,7 +155,13 @@ def inspect(path: Path) -> Inspected:
 def _read(path: Path, where: str) -> bytes:
     size = path.stat().st_size
     if size > MAX_BYTES:
-        raise UnsafeFileError("the ONNX file is too large", where=where, found=size, expected=f"{MAX_BYTES} bytes")
+        raise UnsafeFileError(
+            "the ONNX file is too large",
+            where=where,
+            found=size,
+            expected=f"{MAX_BYTES} bytes",
+            hint="export it in half precision, or give its PyTorch weights instead",
+        )
     return path.read_bytes()
 
 
@@ -147,7 +172,12 @@ def _walk(proto: onnx.ModelProto, where: str) -> tuple[list[Any], bool]:
     loops, sparse = False, 0
     for count, message in enumerate(_messages(proto)):
         if count > MAX_MESSAGES:
-            raise UnsafeFileError("the graph is too large", where=where, expected=f"{MAX_MESSAGES} parts")
+            raise UnsafeFileError(
+                "the graph is too large",
+                where=where,
+                expected=f"{MAX_MESSAGES} parts",
+                hint="export the model again with smaller tensors",
+            )
         if isinstance(message, onnx.TensorProto):
             tensors.append(message)
         elif isinstance(message, onnx.SparseTensorProto):
@@ -196,6 +226,7 @@ def _check_logical(dims: list[int], tensor: onnx.TensorProto, where: str) -> Non
             where=where,
             found=f"shape {dims}",
             expected=f"{MAX_VALUE_BYTES} bytes",
+            hint="export the model again with smaller tensors",
         )
 
 
@@ -226,6 +257,7 @@ def _take_in(tensor: onnx.TensorProto, folder: Path, files: dict[str, bytes], wh
             found=f"offset {entries.get('offset')!r}, length {entries.get('length')!r} in {location!r} "
             f"of {len(content)} bytes, for shape {list(tensor.dims)}",
             expected=f"{needed} bytes",
+            hint="export the model again, and keep its weight files as they were written",
         )
     del tensor.external_data[:]
     tensor.data_location = onnx.TensorProto.DEFAULT
@@ -300,4 +332,5 @@ def _check_values(proto: onnx.ModelProto, where: str) -> None:
                 where=where,
                 found=f"shape {dims}",
                 expected=f"at most {MAX_VALUE_BYTES} bytes for one image",
+                hint="export the model again with smaller tensors",
             )

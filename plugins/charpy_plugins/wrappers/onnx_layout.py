@@ -127,6 +127,7 @@ class InputForm:
                 "mean and std do not fit the images",
                 found=f"{len(self.mean)} and {len(self.std)} values for {channels} channels",
                 expected="one value, or one per channel",
+                hint="give one value, or one for each channel",
             )
 
 
@@ -146,17 +147,29 @@ def input_form(
     """
     if port.type not in DTYPES:
         raise ModelError(
-            "the graph takes no tensor of numbers", where=where, found=str(port), expected=", ".join(DTYPES)
+            "the graph takes no tensor of numbers",
+            where=where,
+            found=str(port),
+            expected=", ".join(DTYPES),
+            hint="export the part of the pipeline that takes images",
         )
     chosen = _layout(port, where) if layout is Layout.AUTO else layout
     rank = len(port.shape)
     if (chosen in (Layout.NCHW, Layout.NHWC) and rank != 4) or rank < 2:
         raise ModelError(
-            f"layout {chosen} does not fit the input", where=where, found=str(port), expected="4 axes, the batch first"
+            f"layout {chosen} does not fit the input",
+            where=where,
+            found=str(port),
+            expected="4 axes, the batch first",
+            hint="leave `layout` out, or give the one that the graph was exported with",
         )
     if chosen in (Layout.FLAT_CHW, Layout.FLAT_HWC) and port.shape[1:].count(None) > 1:
         raise ModelError(
-            "the input has no size", where=where, found=str(port), expected="one free axis beside the batch"
+            "the input has no size",
+            where=where,
+            found=str(port),
+            expected="one free axis beside the batch",
+            hint="export it with the size of one image fixed",
         )
     whole = not DTYPES[port.type][0].is_floating_point
     if whole and (mean or std or value_range not in (None, (0.0, 255.0))):
@@ -165,9 +178,16 @@ def input_form(
             where=where,
             found=f"{port}, range {value_range}, mean {mean}, std {std}",
             expected="no normalisation, range [0, 255]",
+            hint="leave mean, std and range out",
         )
     if value_range is not None and not value_range[0] < value_range[1]:
-        raise SpecError("the range is empty", where=where, found=list(value_range), expected="low < high")
+        raise SpecError(
+            "the range is empty",
+            where=where,
+            found=list(value_range),
+            expected="low < high",
+            hint="give the smaller value first",
+        )
     default = (0.0, 255.0) if whole else (0.0, 1.0)
     return InputForm(port, chosen, layout is Layout.AUTO, value_range or default, mean, std)
 

@@ -30,7 +30,13 @@ def choose_output(ports: tuple[Port, ...], name: str | None, index: int | None, 
         return _numbers(named[0], where)
     if index is not None:
         if index >= len(ports):
-            raise SpecError("no such output", where=where, found=index, expected=f"0..{len(ports) - 1}")
+            raise SpecError(
+                "no such output",
+                where=where,
+                found=index,
+                expected=f"0..{len(ports) - 1}",
+                hint="leave `output` out to have it found",
+            )
         return _numbers(ports[index], where)
     if len(ports) == 1:
         return _numbers(ports[0], where)

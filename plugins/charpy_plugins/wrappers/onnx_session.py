@@ -100,6 +100,7 @@ class Session:
                 where=self._where,
                 found=f"{tuple(batch.shape)} {batch.dtype}: {_first_line(cause)}",
                 expected="; ".join(str(port) for port in self.inputs),
+                hint="run the file by itself on one image of the data in ONNX Runtime",
             ) from None
 
     def _run_bound(self, name: str, batch: torch.Tensor, output: Port, options: Any) -> torch.Tensor:

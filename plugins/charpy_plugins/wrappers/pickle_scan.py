@@ -45,19 +45,30 @@ def scan(stream: IO[bytes], where: str) -> Scan:
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
             if count > _MAX_OPCODES:
-                raise UnsafeFileError("the pickle is too long", where=where, expected=f"{_MAX_OPCODES} opcodes")
+                raise UnsafeFileError(
+                    "the pickle is too long",
+                    where=where,
+                    expected=f"{_MAX_OPCODES} opcodes",
+                    hint="save it as safetensors",
+                )
             if opcode.name in ("GLOBAL", "INST"):
                 names.append(str(argument))
             elif opcode.name in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
                 raise UnsafeFileError(
                     f"the pickle imports through {opcode.name}, so what it would run cannot be read off",
                     where=where,
+                    expected="names that stand in the file",
                     hint="save the state dict with torch.save's default protocol, or as safetensors",
                 )
             elif isinstance(argument, int) and opcode.name.startswith(("BININT", "INT", "LONG")):
                 numbers.append(argument)
     except (ValueError, IndexError, UnicodeError) as cause:
-        raise UnsafeFileError("the pickle is damaged", where=where, found=str(cause)[:200]) from None
+        raise UnsafeFileError(
+            "the pickle is damaged",
+            where=where,
+            found=str(cause)[:200],
+            hint="fetch the file again from where it came, or write it again",
+        ) from None
     return Scan(tuple(names), tuple(numbers))
 
 

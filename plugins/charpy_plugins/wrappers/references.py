@@ -30,7 +30,12 @@ def load_reference(reference: str) -> Any:
         ModelError: the form is wrong, the module cannot be imported, or it has no such object.
     """
     if not is_reference(reference):
-        raise ModelError("not a Python reference", found=repr(reference), expected="package.module:object")
+        raise ModelError(
+            "not a Python reference",
+            found=repr(reference),
+            expected="package.module:object",
+            hint="write package.module:callable",
+        )
     name, _, attributes = reference.partition(":")
     with _working_directory_importable():
         try:

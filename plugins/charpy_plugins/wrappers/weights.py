@@ -45,7 +45,13 @@ def load_weights(path: Path) -> Weights:
         raise ModelError("no such weight file", where=str(path), hint="the form is FILE@architecture")
     size, where = path.stat().st_size, str(path)
     if size > MAX_BYTES:
-        raise UnsafeFileError("the weight file is too large", where=where, found=size, expected=f"{MAX_BYTES} bytes")
+        raise UnsafeFileError(
+            "the weight file is too large",
+            where=where,
+            found=size,
+            expected=f"{MAX_BYTES} bytes",
+            hint="save it in half precision",
+        )
     # read once: what was checked is what is loaded
     data = path.read_bytes()
     if data[8:9] == b"{":
@@ -60,6 +66,7 @@ def load_weights(path: Path) -> Weights:
             where=where,
             found=f"{size} bytes that begin with {data[:8]!r}",
             expected="safetensors, or a state dict written by torch.save",
+            hint=CONVERSION,
         )
     return Weights(_plain(state, where), hashlib.sha256(data).hexdigest())
 
@@ -72,6 +79,7 @@ def _safetensors(data: bytes, where: str) -> dict[str, torch.Tensor]:
             where=where,
             found=f"a header of {header} bytes in a file of {len(data)}",
             expected=f"at most {min(MAX_HEADER, len(data) - 8)}",
+            hint="fetch the file again from where it came, or write it again",
         )
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -80,7 +88,12 @@ def _safetensors(data: bytes, where: str) -> dict[str, torch.Tensor]:
         # the library refuses offsets that overlap, leave gaps, or do not fit shape and type
         return dict(load(data))
     except (SafetensorError, KeyError, ValueError) as cause:
-        raise UnsafeFileError("the safetensors file is damaged", where=where, found=cause) from None
+        raise UnsafeFileError(
+            "the safetensors file is damaged",
+            where=where,
+            found=cause,
+            hint="fetch the file again from where it came, or write it again",
+        ) from None
 
 
 def _torch_zip(data: bytes, where: str) -> object:
@@ -98,11 +111,20 @@ def _torch_zip(data: bytes, where: str) -> object:
             _check_archive(archive, where)
             if len(pickles) != 1:
                 raise ModelError(
-                    "the zip file holds no weights", where=where, found=names[:5], expected="one written by torch.save"
+                    "the zip file holds no weights",
+                    where=where,
+                    found=names[:5],
+                    expected="one written by torch.save",
+                    hint=CONVERSION,
                 )
             refuse_all_but_tensors(scan(io.BytesIO(archive.read(pickles[0])), where).names, where)
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as cause:
-        raise UnsafeFileError("the zip file is damaged", where=where, found=cause) from None
+        raise UnsafeFileError(
+            "the zip file is damaged",
+            where=where,
+            found=cause,
+            hint="fetch the file again from where it came, or write it again",
+        ) from None
     return _load(data, where)
 
 
@@ -121,7 +143,12 @@ def _check_archive(archive: zipfile.ZipFile, where: str) -> None:
         )
     damaged = archive.testzip()
     if damaged is not None:
-        raise UnsafeFileError("the zip file is damaged", where=where, found=f"wrong checksum of {damaged}")
+        raise UnsafeFileError(
+            "the zip file is damaged",
+            where=where,
+            found=f"wrong checksum of {damaged}",
+            hint="fetch the file again from where it came, or write it again",
+        )
 
 
 def _torch_legacy(data: bytes, where: str) -> object:
@@ -131,7 +158,10 @@ def _torch_legacy(data: bytes, where: str) -> object:
     if first.names or first.numbers != (_LEGACY_MAGIC,):
         refuse_all_but_tensors(first.names, where)
         raise UnsafeFileError(
-            "the file is a plain pickle", where=where, expected="safetensors, or a state dict written by torch.save"
+            "the file is a plain pickle",
+            where=where,
+            expected="safetensors, or a state dict written by torch.save",
+            hint=CONVERSION,
         )
     for _ in range(4):
         refuse_all_but_tensors(scan(stream, where).names, where)
@@ -173,6 +203,15 @@ def _plain(loaded: object, where: str) -> dict[str, torch.Tensor]:
         )
     for key, tensor in loaded.items():
         _check_tensor(key, tensor, where)
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in loaded.values())
+    if claimed > MAX_BYTES:
+        raise UnsafeFileError(
+            "the tensors claim more than a weight file may hold",
+            where=where,
+            found=f"{len(loaded)} tensors, {claimed} bytes in all, many over the same stored ones",
+            expected=f"{MAX_BYTES} bytes",
+            hint="save each tensor once, or as safetensors",
+        )
     prefix = "module." if all(key.startswith("module.") for key in loaded) else ""
     return {key.removeprefix(prefix): tensor.detach() for key, tensor in loaded.items()}
 
@@ -180,7 +219,13 @@ def _plain(loaded: object, where: str) -> dict[str, torch.Tensor]:
 def _check_tensor(name: str, tensor: torch.Tensor, where: str) -> None:
     """A tensor that claims more elements than are stored would fill the memory as soon as it is copied."""
     if tensor.layout is not torch.strided or tensor.is_quantized:
-        raise ModelError(f"tensor {name!r} is not dense", where=where, found=tensor.layout, expected="a dense tensor")
+        raise ModelError(
+            f"tensor {name!r} is not dense",
+            where=where,
+            found=tensor.layout,
+            expected="a dense tensor",
+            hint="save `tensor.to_dense()`",
+        )
     claimed, stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
     if claimed > stored:
         raise UnsafeFileError(
