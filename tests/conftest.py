@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,11 @@ def data_dir() -> Path:
     if not (Path(folder) / "mnist").is_dir():
         pytest.skip(f"CHARPY_DATA={folder} holds no mnist/ folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _computed_here() -> Iterator[None]:
+    """Commands that tests run in their own process compute in it, too: another one takes seconds to start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHARPY_SUPERVISE", "0")
+        yield

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +30,9 @@ TRIES = 2
 
 LOOK_SECONDS = 0.5
 """How often the limits are looked at."""
+
+START_SECONDS = 300.0
+"""For a process to start and to import what it needs; its own limits count from its first message."""
 
 PATIENCE = 10.0
 """Seconds for a process that was asked to end."""
@@ -79,8 +83,10 @@ def _follow(
     )
     try:
         return _listen(process, spec, path, given_up, listen)
+    except CharpyError:
+        raise  # it has said how it ended
     except BaseException:
-        _stop(process)
+        _interrupt(process)
         raise
     finally:
         _kill(process)
@@ -121,8 +127,10 @@ def _listen(
             listen(Progress(*message["progress"]))
         elif "error" in message:
             raise _error(*message["error"])
+        elif "crash" in message and stage.kind in NEEDED:
+            raise WorkerError(f"crashed: {message['crash']}", where=stage.title)
         elif "crash" in message:
-            raise WorkerError(f"crashed: {message['crash']}")
+            return _End(stage, f"it raised {message['crash']}")
         elif "done" in message:
             return None
     return _End(stage, _ending(process))
@@ -136,6 +144,7 @@ class _Limits:
 
         self._spec, self._process = spec, psutil.Process(process.pid)
         self._began = self._heard = time.monotonic()
+        self._started = False
 
     def begin(self) -> None:
         """Another stage begins."""
@@ -143,13 +152,15 @@ class _Limits:
 
     def heard(self) -> None:
         """A sign of life."""
-        self._heard = time.monotonic()
+        self._heard, self._started = time.monotonic(), True
 
     def exceeded(self) -> str:
         """The limit that was exceeded, in words; '' for none."""
         import psutil
 
         now, spec = time.monotonic(), self._spec
+        if not self._started:
+            return f"it did not start in {START_SECONDS:g} s" if now - self._began > START_SECONDS else ""
         if spec.unit_seconds is not None and now - self._began > spec.unit_seconds:
             return f"it took longer than {spec.unit_seconds:g} s (limits.unit_seconds)"
         if now - self._heard > spec.silent_seconds:
@@ -205,14 +216,12 @@ def _ending(process: subprocess.Popen[str]) -> str:
     return f"it ended itself with exit code {code}"
 
 
-def _stop(process: subprocess.Popen[str]) -> None:
+def _interrupt(process: subprocess.Popen[str]) -> None:
     """Ask it to end: what is committed is on disk."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            _kill(process)
 
 
 def _kill(process: subprocess.Popen[str]) -> None:

@@ -52,7 +52,8 @@ def program(tmp_path: Path) -> Callable[..., Done]:
     def run(*arguments: object, **environment: str) -> Done:
         command = [sys.executable, "-m", "charpy", *map(str, arguments)]
         paths = [str(tmp_path / "strangers"), os.environ.get("PYTHONPATH", "")]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **environment}
+        own = {key: value for key, value in os.environ.items() if key != "CHARPY_SUPERVISE"}
+        environment = {**own, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **environment}
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
         return Done(done.returncode, done.stdout, done.stderr)
 
