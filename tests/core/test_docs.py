@@ -22,6 +22,7 @@ from charpy.cli.app import run_program
 from charpy.plugins import registry
 from charpy.specfile import load_spec
 from charpy_models.spec import load_train_spec
+from charpy_plugins.study.build.spec import read_build_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -55,7 +56,9 @@ def commands(block: Block) -> list[list[str]]:
 
 
 def cheap(arguments: list[str]) -> list[str]:
-    """The same command over fewer samples and queries."""
+    """The same command over fewer samples and queries, or fewer questions of a study."""
+    if arguments[:2] == ["study", "build"]:
+        return [*arguments, "--questions", "1"]
     if arguments[0] not in {"assess", "certify"}:
         return arguments
     few = {"--samples": "6", "--queries": "20", "--levels": "1,3"}
@@ -72,6 +75,9 @@ def cheap(arguments: list[str]) -> list[str]:
 def cheap_spec(text: str, path: Path) -> None:
     """Read the spec as it stands, then leave one with fewer samples and queries (or epochs) in its place."""
     path.write_text(text, encoding="utf-8")
+    if "\nconditions:" in text:
+        read_build_spec(path, {}, None)
+        return
     if "\nrecipe:" in text:
         load_train_spec(path)
         path.write_text(re.sub(r"epochs: \d+", "epochs: 1", text), encoding="utf-8")
