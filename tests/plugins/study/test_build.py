@@ -12,6 +12,8 @@ from contextlib import closing
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from charpy.cli.runs import opened_runs
@@ -22,6 +24,7 @@ from charpy.plugins import registry
 from charpy.specs import RunSpec, parse
 from charpy.threat import Grid
 from charpy_plugins.study.build.build import build
+from charpy_plugins.study.build.choose import _best
 from charpy_plugins.study.build.spec import read_build_spec
 from charpy_plugins.study.model import model_of
 from charpy_plugins.study.studyfile import write_study
@@ -369,6 +372,9 @@ def test_runs_that_cannot_be_used(study_run, changed):
     unfinished = changed(("UPDATE meta SET value = 'false' WHERE key = 'finished'",))
     with pytest.raises(RunFileError, match="not finished"):
         built(unfinished)
+    for damage in ("[{}]", "[{"):
+        with pytest.raises(RunFileError, match="damaged"):
+            built(changed(("UPDATE meta SET value = ? WHERE key = 'models'", damage)))
     dataset = meta_of(study_run, "dataset")
     for channels in (2, 4):
         part = json.dumps({**dataset, "shape": [channels, 8, 8]})
@@ -380,6 +386,22 @@ def test_runs_that_cannot_be_used(study_run, changed):
     with pytest.raises(SpecError, match="two classes have one name"):
         built(twins)
     assert built(twins, labels=list("abcdefghij")).study.document.labels == tuple("abcdefghij")
+
+
+numbers = st.one_of(st.integers(0, 3).map(float), st.sampled_from((np.nan, np.inf, -np.inf)))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), numbers), min_size=1), st.booleans())
+def test_the_best_allowed_row_of_each_owner(rows, largest):
+    owner, allowed, values = (np.array(column) for column in zip(*rows, strict=True))
+    found = _best(owner, allowed, values, largest).tolist()
+    expected = []
+    for one in sorted(set(owner[allowed].tolist())):
+        places = [place for place in range(len(rows)) if owner[place] == one and allowed[place]]
+        numbered = [place for place in places if not np.isnan(values[place])] or places
+        best = max(values[numbered]) if largest else min(values[numbered])
+        expected.append(next(place for place in numbered if values[place] == best or np.isnan(best)))
+    assert found == expected
 
 
 HOSTILE = "\x1b[2J\u202e=cmd()|<script>alert(1)</script>'\"; DROP TABLE--"

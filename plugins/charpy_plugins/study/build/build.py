@@ -152,6 +152,6 @@ def _notes(drafts: Sequence[Draft], spec: BuildSpec, material: Material) -> tupl
                     f"{same} of {len(draft.ids)} images are the same in {draft.name} and {other.name}: the runs hold "
                     "one witness of these originals that both rules allow"
                 )
-    if any(not draft.rule.kind is Kind.BENIGN for draft in drafts) and not spec.paired:
+    if any(draft.rule.kind is not Kind.BENIGN for draft in drafts) and not spec.paired:
         notes.append("conditions hold different originals: a difference between them may be one of the originals")
     return tuple(notes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import math
 from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
@@ -105,7 +106,7 @@ def _stimuli(draft: Draft, key: bytes) -> list[Stimulus]:
                 prediction=draft.predictions[place],
                 attack=draft.attacks[place],
                 distance=draft.distances[place] if draft.distances else None,
-                metrics={kind: values[place] for kind, values in draft.metrics.items()},
+                metrics={kind: at[place] for kind, at in draft.metrics.items() if math.isfinite(at[place])},
                 digests=tuple(digest(data) for data in files),
             )
         )

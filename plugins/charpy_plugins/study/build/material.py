@@ -90,7 +90,7 @@ class Material:
         return torch.stack([quantise(unpack(image, self.shape, grid)) for image, grid in stored])
 
     def originals(self, ids: Sequence[str], registry: Registry, data_dir: Path | None = None) -> torch.Tensor:
-        """uint8 `(N, C, H, W)`: what a PNG keeps of the originals `ids`; those that no run keeps are read from the data.
+        """uint8 `(N, C, H, W)`: what a PNG keeps of originals; those that no run keeps are read from the data.
 
         Raises:
             DataError: the data of the run is not there, or not what it was.
@@ -137,7 +137,7 @@ def read_material(runs: Sequence[RunFile], model: str | None) -> Material:
         UnknownNameError: a run has no such model.
         SpecError: several models and none is named, or models of one title that differ.
     """
-    specs = []
+    specs, chosen = [], []
     for run in runs:
         with readable(run):
             check_same_data(run, runs[0], "build a study of each on its own")
@@ -148,21 +148,14 @@ def read_material(runs: Sequence[RunFile], model: str | None) -> Material:
                     where=str(run.path),
                     hint="run its own command again first, it goes on where it stands",
                 )
-    chosen = [_model(run, model) for run in runs]
-    _check_same_model(runs, chosen)
-    part = runs[0].meta("models")[chosen[0]]
+            chosen.append(_model(run, model))
+            _check_same_model(run, chosen[-1], runs[0], chosen[0])
     material = Material(
         runs,
         tuple(distinct([spec.name for spec in specs], [run.path.absolute().parent.name for run in runs])),
         tuple(str(run.meta("run_id")) for run in runs),
         runs[0].meta("dataset"),
-        Subject(
-            str(part["name"]),
-            specs[0].models[chosen[0]],
-            part["fingerprint"],
-            Output(part["output"]),
-            bool(part["deterministic"]),
-        ),
+        _subject(runs[0], specs[0], chosen[0]),
     )
     for number, (run, spec, index) in enumerate(zip(runs, specs, chosen, strict=True)):
         with readable(run):
@@ -180,17 +173,23 @@ def _model(run: RunFile, title: str | None) -> int:
     return 0 if title is None else titles.index(title)
 
 
-def _check_same_model(runs: Sequence[RunFile], chosen: Sequence[int]) -> None:
-    parts = [run.meta("models")[index] for run, index in zip(runs, chosen, strict=True)]
-    for run, part in zip(runs, parts, strict=True):
-        if part["fingerprint"] != parts[0]["fingerprint"]:
-            raise SpecError(
-                "the runs are of different models",
-                where=str(run.path),
-                found=f"{part['name']} {part['fingerprint']}",
-                expected=f"{parts[0]['name']} {parts[0]['fingerprint']}, as in {runs[0].path}",
-                hint="build a study of each on its own",
-            )
+def _check_same_model(run: RunFile, index: int, first: RunFile, index_there: int) -> None:
+    part, expected = run.meta("models")[index], first.meta("models")[index_there]
+    if part["fingerprint"] != expected["fingerprint"]:
+        raise SpecError(
+            "the runs are of different models",
+            where=str(run.path),
+            found=f"{part['name']} {part['fingerprint']}",
+            expected=f"{expected['name']} {expected['fingerprint']}, as in {first.path}",
+            hint="build a study of each on its own",
+        )
+
+
+def _subject(run: RunFile, spec: RunSpec, index: int) -> Subject:
+    with readable(run):
+        part = run.meta("models")[index]
+        output, deterministic = Output(part["output"]), bool(part["deterministic"])
+        return Subject(str(part["name"]), spec.models[index], part["fingerprint"], output, deterministic)
 
 
 def _read(run: RunFile, number: int, spec: RunSpec, index: int, material: Material) -> None:
