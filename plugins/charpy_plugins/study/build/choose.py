@@ -243,7 +243,7 @@ def _best(
     """The place of the best allowed row of each owner, by owner; NaN is never better than a number."""
     places = np.flatnonzero(allowed)
     key = -values[places] if largest else values[places]
-    order = places[np.lexsort((places, np.nan_to_num(key, nan=np.inf, posinf=np.inf, neginf=-np.inf), owner[places]))]
+    order = places[np.lexsort((places, key, owner[places]))]  # NaN is sorted last
     first = np.ones(len(order), bool)
     first[1:] = owner[order][1:] != owner[order][:-1]
     found: NDArray[np.int64] = order[first]
