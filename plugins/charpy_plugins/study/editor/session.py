@@ -135,7 +135,10 @@ class EditSession:
             int(_distance(Norm.LINF, original, pixels)),
         )
         answer = self.model.answer(pixels, item.original.label)
-        return Look(answer, gaps, distance, self._hindrance(gaps, distance, answer, item.original.label))
+        hindrance = self._hindrance(gaps, distance, answer, item.original.label)
+        if not hindrance and (lost := self._lost_as_shown(pixels, item.original.label)):
+            hindrance = f"classified correctly as shown at size {', '.join(lost)}"
+        return Look(answer, gaps, distance, hindrance)
 
     def save(self, stimulus: str, pixels: torch.Tensor, replaces: str) -> Stimulus:
         """Judge `pixels` anew and write them into the study, in place of the painted stimulus `replaces` ('': none).
@@ -206,6 +209,16 @@ class EditSession:
         if answer.prediction < 0:
             return NO_ANSWER
         return "still classified correctly" if answer.prediction == label else ""
+
+    def _lost_as_shown(self, pixels: torch.Tensor, label: int) -> list[str]:
+        """The sizes at which the live model reads a painting right after all; only those that change it are asked."""
+        sizes, resampling = self.document.sizes, self.document.resampling
+        shown = read_back(rendered(pixels, sizes, resampling), self.shape, resampling)
+        return [
+            f"x{size}"
+            for size, image in zip(sizes, shown, strict=True)
+            if not torch.equal(image, pixels) and self.model.answer(image, label).prediction in {label, -1}
+        ]
 
     def _judged(self, original: torch.Tensor, pixels: torch.Tensor, label: int, pages: Mapping[int, bytes]) -> Verdict:
         """The verdict on a confirmed painting, checked as the PNG of every size has it."""

@@ -55,10 +55,15 @@ def slow(images):
     return np.eye(10, dtype=np.float32)[np.full(len(images), 5)]
 
 def red(images):
-    # class 0 where the first pixel is pure red
+    # class 0 where the first pixel is rather red; by `reddest`, where it is nothing but red
+    return np.eye(10, dtype=np.float32)[np.where(redness(images) > 0.3, 0, 2)] * 5
+
+def reddest(images):
+    return np.eye(10, dtype=np.float32)[np.where(redness(images) > 0.99, 0, 2)] * 5
+
+def redness(images):
     first = images.reshape(len(images), 3, -1)[:, :, 0]
-    pure = (first[:, 0] > 0.99) & (first[:, 1:].max(1) < 0.01)
-    return np.eye(10, dtype=np.float32)[np.where(pure, 0, 2)] * 5
+    return first[:, 0] - first[:, 1:].max(1)
 """
 HOST = "localhost"
 

@@ -154,10 +154,10 @@ def test_everything_works_by_keyboard(open_page):
     assert page.inner_text("#where").startswith("row 1, column 4: ")
     page.keyboard.press("Space")
     assert page.inner_text("#where") == "row 1, column 4: 255, changed"
-    assert page.inner_text("#l0") == "1 pixels"
+    assert page.inner_text("#l0") == "1 px"
     page.keyboard.press("e")
     page.keyboard.press("Space")
-    assert page.inner_text("#l0") == "0 pixels"
+    assert page.inner_text("#l0") == "0 px"
     assert not page.inner_text("#where").endswith("changed")
     value = page.inner_text("#where").split(": ")[1]
     page.keyboard.press("i")
@@ -174,11 +174,11 @@ def test_everything_works_by_keyboard(open_page):
     page.keyboard.press("Control+z")
     page.keyboard.press("Control+z")
     page.keyboard.press("Control+Shift+z")
-    assert page.inner_text("#l0") == "1 pixels"
+    assert page.inner_text("#l0") == "1 px"
     page.click("#reset")
-    assert page.inner_text("#l0") == "0 pixels"
+    assert page.inner_text("#l0") == "0 px"
     page.click("#undo")
-    assert page.inner_text("#l0") == "1 pixels"
+    assert page.inner_text("#l0") == "1 px"
 
 
 def shown(page, x, y):
@@ -224,7 +224,7 @@ def test_a_finger_paints_on_a_phone_and_nothing_is_wider_than_it(open_page):
     page = open_editor(open_page(**PHONE))
     mouse = Mouse(page)
     page.touchscreen.tap(*mouse.at(0, 0))
-    assert page.inner_text("#l0") == "1 pixels"
+    assert page.inner_text("#l0") == "1 px"
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.locator("#save").bounding_box()["y"] < 844
     page.goto(page.url.split("/paint")[0])
@@ -310,7 +310,7 @@ def test_rgb_images_are_painted_in_colour(tmp_path, make_study, open_session, br
         assert page.locator("#grey").count() == 0
         page.locator("#colour").fill("#ff0000")
         Mouse(page).stroke((0, 0))
-        assert page.inner_text("#l0") == "1 pixels"
+        assert page.inner_text("#l0") == "1 px"
         page.click("#save")
         page.get_by_text("Saved in the study").wait_for()
         page.close()

@@ -48,6 +48,25 @@ def test_a_model_that_gives_labels_shows_its_label_and_can_be_painted_against(
     assert source.fingerprint == session.model.fingerprint != ""
 
 
+@pytest.mark.parametrize(("model", "lost"), [("red", False), ("reddest", True)])
+def test_what_a_smooth_enlargement_blurs_away_is_not_offered_for_saving(
+    tmp_path, make_study, open_session, stranger, model, lost
+):
+    path = make_study(tmp_path / "rgb.study", channels=3, resampling="bicubic", **STRANGER)
+    session = open_session(path, reference=f"strangers_of_study:{model}")
+    first = session.items()[0].original
+    painting = session.pixels(first.id)
+    painting[:, 0, 0] = torch.tensor([255, 0, 0])
+    look = session.look(first.id, painting)
+    assert look.answer.prediction == 0
+    assert look.hindrance == ("classified correctly as shown at size x2, x4" if lost else "")
+    if lost:
+        with pytest.raises(CharpyError, match="again as shown at size x2, x4"):
+            session.save(first.id, painting, "")
+    else:
+        assert session.save(first.id, painting, "").distance == 1
+
+
 def test_an_answer_of_nan_makes_no_witness(tmp_path, make_study, open_session, stranger):
     session = open_session(make_study(tmp_path / "nan.study", **STRANGER), reference="strangers_of_study:nan")
     first = session.items()[0].original

@@ -19,7 +19,7 @@ export class Verdict {
     at("used").textContent = whole(used);
     at("used-bar").style.width = `${Math.min(100, (100 * used) / this.level)}%`;
     at("used-bar").parentElement.parentElement.classList.toggle("over", used > this.level);
-    at("l0").textContent = `${distances.l0} pixels`;
+    at("l0").textContent = `${distances.l0} px`;
     at("l2").textContent = (distances.l2 / 255).toFixed(3);
     at("linf").textContent = `${distances.linf}/255`;
     at("short-used").textContent = `${whole(used)} of ${whole(this.level)}`;
@@ -54,9 +54,10 @@ export class Verdict {
     const before = this.lead;
     this.lead = lead;
     if (lead === null) {
-      at("lead").textContent = "";
+      at("lead").textContent = at("short-lead").textContent = "";
       return;
     }
+    at("short-lead").textContent = `; lead ${lead.toFixed(2)}`;
     const step = before === null ? 0 : lead - before;
     const trend = Math.abs(step) < 0.005 ? "" : `; the last change: ${step > 0 ? "+" : "-"}${Math.abs(step).toFixed(2)}`;
     const where = lead < 0 ? `is ${(-lead).toFixed(2)} behind the first` : `leads by ${lead.toFixed(2)}`;
