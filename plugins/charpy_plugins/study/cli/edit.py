@@ -76,9 +76,10 @@ def _session(
 
     from charpy_plugins.study.editor.budget import budget_of, threat_model
     from charpy_plugins.study.editor.conditions import benign_of, name_of, painted_in
+    from charpy_plugins.study.editor.disk import check_thawed
     from charpy_plugins.study.editor.display import from_png
     from charpy_plugins.study.editor.model import PaintModel
-    from charpy_plugins.study.editor.session import EditSession, check_thawed
+    from charpy_plugins.study.editor.session import EditSession
     from charpy_plugins.study.studyfile import read_study
 
     if out is None:

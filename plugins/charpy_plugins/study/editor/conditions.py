@@ -95,6 +95,7 @@ def repainted(
     source = document.source
     named = {} if source.fingerprint or source.reference else _name(model)
     source = source.model_copy(update={"threat": source.threat or limit, **named})
+    stimuli.sort(key=lambda stimulus: stimulus.id)  # an order that says nothing, as in a study that was built
     changed = document.model_copy(update={"conditions": conditions, "stimuli": tuple(stimuli), "source": source})
     return StudyDocument.model_validate(changed.model_dump())
 

@@ -1,4 +1,4 @@
-"""An image as it is shown: PNG files at every size, and what a model makes of them read back."""
+"""A painting as bytes: as a page sends it, and as it is shown, a PNG at every size that is read back."""
 
 from __future__ import annotations
 
@@ -11,34 +11,20 @@ import torch
 from PIL import Image
 
 from charpy.errors import DataError
+from charpy_plugins.study.build.display import brought_back, enlarged, png, read_png
 from charpy_plugins.study.document import Resampling
-
-_FILTERS: Final = {
-    Resampling.NEAREST: Image.Resampling.NEAREST,
-    Resampling.BILINEAR: Image.Resampling.BILINEAR,
-    Resampling.BICUBIC: Image.Resampling.BICUBIC,
-    Resampling.LANCZOS: Image.Resampling.LANCZOS,
-}
 
 _MODES: Final = {1: "L", 3: "RGB"}
 
 
 def rendered(image: torch.Tensor, sizes: Sequence[int], resampling: Resampling) -> dict[int, bytes]:
-    """PNG bytes of `image` `(C, H, W)`, uint8, grey or RGB, by size: 2 is twice as wide and high."""
-    picture = Image.fromarray(np.ascontiguousarray(image[0] if len(image) == 1 else image.permute(1, 2, 0)))
-    pages = {}
-    for size in sizes:
-        wide = (picture.width * size, picture.height * size)
-        shown = picture if size == 1 else picture.resize(wide, _FILTERS[resampling])
-        buffer = io.BytesIO()
-        shown.save(buffer, format="PNG")
-        pages[size] = buffer.getvalue()
-    return pages
+    """PNG bytes of `image` `(C, H, W)`, uint8, grey or RGB, by size, as `charpy study build` makes them."""
+    return {size: png(enlarged(image[None], size, resampling))[0] for size in sizes}
 
 
-def read_back(pages: Mapping[int, bytes], shape: tuple[int, int, int], resampling: Resampling) -> torch.Tensor:
+def read_back(pages: Mapping[int, bytes], channels: int) -> torch.Tensor:
     """`(S, C, H, W)` uint8: what the PNG of each size holds, brought to the size of the model's images."""
-    return torch.stack([_pixels(_opened(page, shape, size), shape, resampling) for size, page in pages.items()])
+    return torch.cat([brought_back(read_png([page], channels), size) for size, page in pages.items()])
 
 
 def from_png(data: bytes, shape: tuple[int, int, int]) -> torch.Tensor:
@@ -47,7 +33,8 @@ def from_png(data: bytes, shape: tuple[int, int, int]) -> torch.Tensor:
     Raises:
         DataError: no PNG, one of another size, or one that is not 8-bit grey or RGB (an opaque alpha is dropped).
     """
-    return _pixels(_opened(data, shape, 1), shape, Resampling.NEAREST)
+    values = torch.from_numpy(np.array(_opened(data, shape), dtype=np.uint8))
+    return values[None] if shape[0] == 1 else values.permute(2, 0, 1).contiguous()
 
 
 def from_rows(data: bytes, shape: tuple[int, int, int]) -> torch.Tensor:
@@ -72,12 +59,12 @@ def to_rows(pixels: torch.Tensor) -> bytes:
     return pixels.permute(1, 2, 0).contiguous().numpy().tobytes()
 
 
-def _opened(data: bytes, shape: tuple[int, int, int], size: int) -> Image.Image:
+def _opened(data: bytes, shape: tuple[int, int, int]) -> Image.Image:
     channels, height, width = shape
-    expected = f"a PNG of {width * size} x {height * size} pixels, {'grey' if channels == 1 else 'RGB'}, 8 bits"
+    expected = f"a PNG of {width} x {height} pixels, {'grey' if channels == 1 else 'RGB'}, 8 bits"
     try:
         picture: Image.Image = Image.open(io.BytesIO(data), formats=["PNG"])
-        if picture.size != (width * size, height * size):  # before a pixel is decoded
+        if picture.size != (width, height):  # before a pixel is decoded
             raise DataError("an image of another size", found=f"{picture.width} x {picture.height}", expected=expected)
         picture.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as cause:
@@ -87,11 +74,3 @@ def _opened(data: bytes, shape: tuple[int, int, int], size: int) -> Image.Image:
     if picture.mode != _MODES[channels]:
         raise DataError("an image of another kind", found=f"mode {picture.mode}", expected=expected)
     return picture
-
-
-def _pixels(picture: Image.Image, shape: tuple[int, int, int], resampling: Resampling) -> torch.Tensor:
-    channels, height, width = shape
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), _FILTERS[resampling])
-    values = torch.from_numpy(np.array(picture, dtype=np.uint8))
-    return values[None] if channels == 1 else values.permute(2, 0, 1).contiguous()

@@ -19,6 +19,7 @@ from charpy.preflight import preflight
 from charpy.specs import ModelSpec, parse
 from charpy.subjects import digest, subject_of
 from charpy_plugins.study.document import Source
+from charpy_plugins.study.model import reference_of
 
 METRICS = ("l0_pixels", "l2", "linf", "ssim")
 """Measured on every painted image."""
@@ -47,6 +48,9 @@ NOTHING = Answer(-1)
 class PaintModel:
     """One instance answers while somebody paints; every judgement opens another one.
 
+    Attributes:
+        reference: how a study file names it.
+
     Args:
         reference: as on the command line of `charpy assess`, or the JSON text of a model spec.
         originals: uint8 `(N, C, H, W)`, to try the model on.
@@ -59,12 +63,14 @@ class PaintModel:
     def __init__(
         self, source: Source, reference: str | None, originals: torch.Tensor, registry: Registry, *, another: bool
     ) -> None:
-        self.reference = reference or source.reference
-        if not self.reference:
+        reference = reference or source.reference
+        if not reference:
             raise SpecError(
                 "which model? The study names none", where="--model", expected="a zoo name, FILE.onnx, module:callable"
             )
-        self._subject = subject_of(_spec(self.reference), registry)
+        spec = _spec(reference)
+        self.reference = reference_of(spec)
+        self._subject = subject_of(spec, registry)
         self._model = self._subject.open()
         self.fingerprint = digest(self._model.fingerprint())
         if source.fingerprint and source.fingerprint != self.fingerprint and not another:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,9 +18,10 @@ from charpy.threat import Grid, Norm
 from charpy_plugins.study.document import Stimulus, StudyDocument, Threat
 from charpy_plugins.study.editor.budget import threat_model
 from charpy_plugins.study.editor.conditions import benign_of, painted_in, repainted
+from charpy_plugins.study.editor.disk import alone, answers_of, check_thawed, read_now
 from charpy_plugins.study.editor.display import from_png, read_back, rendered
 from charpy_plugins.study.editor.model import Answer, PaintModel
-from charpy_plugins.study.studyfile import Study, digest, read_study, write_study
+from charpy_plugins.study.studyfile import Study, digest, write_study
 
 ATTACK: Final = "painted"
 
@@ -75,7 +74,7 @@ class EditSession:
         self.threat = threat_model(threat)
         self._saving = threading.Lock()
         check_thawed(path)
-        self._study, self._bytes = _read(path)
+        self._study, self._bytes = read_now(path)
         benign_of(self._study.document)
         painted_in(self._study.document, condition)
 
@@ -189,7 +188,7 @@ class EditSession:
         """
         with self._saving:
             try:
-                study, data = _read(self.path)
+                study, data = read_now(self.path)
                 painted_in(study.document, self.name)
                 benign_of(study.document)
             except DataError as cause:
@@ -213,7 +212,7 @@ class EditSession:
     def _lost_as_shown(self, pixels: torch.Tensor, label: int) -> list[str]:
         """The sizes at which the live model reads a painting right after all; only those that change it are asked."""
         sizes, resampling = self.document.sizes, self.document.resampling
-        shown = read_back(rendered(pixels, sizes, resampling), self.shape, resampling)
+        shown = read_back(rendered(pixels, sizes, resampling), self.shape[0])
         return [
             f"x{size}"
             for size, image in zip(sizes, shown, strict=True)
@@ -229,7 +228,7 @@ class EditSession:
         verdict = judge.decide([claim], self.threat)[0]
         if not verdict.confirmed:
             raise RefusedError(f"the judge refuses it: {verdict.reason}", 422)
-        shown = read_back(pages, self.shape, self.document.resampling)
+        shown = read_back(pages, self.shape[0])
         labels, valid = judge.classify(shown)
         lost = [
             f"x{size}" for size, fooled in zip(pages, (valid & (labels != label)).tolist(), strict=True) if not fooled
@@ -264,7 +263,7 @@ class EditSession:
         document = repainted(self.document, condition, old, new, self.limit, self.model)
         kept = {key: data for key, data in self._study.images.items() if old is None or key[0] != old.id}
         study = Study(document, {**kept, **images})
-        with _alone(self.path):
+        with alone(self.path):
             self._check_unchanged()  # again: judging may have taken long
             try:
                 write_study(study, self.path)
@@ -273,54 +272,5 @@ class EditSession:
             self._study, self._bytes = study, hashlib.sha256(self.path.read_bytes()).hexdigest()
 
 
-def answers_of(study: Path) -> Path | None:
-    """The database beside a study file that says that it was put before people; None where there is none."""
-    for name in (f"{study.name}.answers.sqlite", f"{study.stem}.answers.sqlite"):
-        if study.with_name(name).exists():
-            return study.with_name(name)
-    return None
-
-
-def check_thawed(study: Path) -> None:
-    """Refuse a study that has answers.
-
-    Raises:
-        DataError: naming the database.
-    """
-    if (found := answers_of(study)) is not None:
-        raise DataError(
-            "the study is frozen: it was put before people",
-            where=str(study),
-            found=f"answers in {found}",
-            hint="--out NEW.study paints in a copy, which is another study",
-        )
-
-
-def _read(path: Path) -> tuple[Study, str]:
-    """The study, and the SHA-256 of its file; both of one moment."""
-    for _ in range(5):
-        before = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-        study = read_study(path)
-        if hashlib.sha256(path.read_bytes()).hexdigest() == before:
-            return study, before
-    raise DataError("the study is being written all the time", where=str(path), hint="try again in a moment")
-
-
 def _distance(norm: Norm, original: torch.Tensor, pixels: torch.Tensor) -> float:
     return float(distances(norm, original[None], pixels[None])[0])
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Keep other editors from writing into the folder of the study meanwhile, where the system has such locks."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)

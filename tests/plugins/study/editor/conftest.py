@@ -77,9 +77,9 @@ def made(
     """
     digits = registry().create("datasets", "digits").read(range(count))
     images, draw = {}, random.Random(0)
+    ids = sorted(f"{draw.getrandbits(64):016x}" for _ in range(count))  # the digits stay in their order
     stimuli = []
-    for image, label, name in zip(quantise(digits.images), digits.labels.tolist(), digits.ids, strict=True):
-        one = f"{draw.getrandbits(64):016x}"
+    for one, image, label, name in zip(ids, quantise(digits.images), digits.labels.tolist(), digits.ids, strict=True):
         coloured = torch.cat([image // 2**channel for channel in range(channels)])
         pages = rendered(coloured, (1, 2, 4), resampling)
         images |= {(one, size): page for size, page in pages.items()}
