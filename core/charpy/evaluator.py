@@ -106,11 +106,13 @@ def _run(
                     part["name"]: (part["engine"], part.get("gradient_engine")) for part in run.meta("models", [])
                 }
                 _drive(site, run, models, _ready(site, models, opened, engines))
+                run.seal()
         return
     ready = _ready(site, models, opened)
     with RunFile.create(path, site.spec.model_dump(mode="json"), identity) as run:
         try:
             _drive(site, run, models, ready)
+            run.seal()
         except DataError:
             if not run.finished():  # a later piece of the data is refused: leave nothing that only half began
                 run.remove()

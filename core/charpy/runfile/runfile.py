@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,35 +23,9 @@ from charpy.records import (
     UnitRecord,
     WitnessRow,
 )
-
-SCHEMA_VERSION = 2
-APPLICATION_ID = 0x43685079  # "ChPy": how a run file is told from any other SQLite file
-
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE identity (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE samples (model INTEGER, sample INTEGER, id TEXT NOT NULL, label INTEGER NOT NULL,
-    prediction INTEGER, valid INTEGER NOT NULL, PRIMARY KEY (model, sample)) WITHOUT ROWID;
-CREATE TABLE originals (sample INTEGER PRIMARY KEY, image BLOB NOT NULL);
-CREATE TABLE units (unit INTEGER PRIMARY KEY, model INTEGER NOT NULL, norm TEXT NOT NULL, th INTEGER NOT NULL,
-    step INTEGER NOT NULL, shard INTEGER NOT NULL, round INTEGER NOT NULL, attack TEXT NOT NULL, kind TEXT NOT NULL,
-    rows INTEGER NOT NULL, seconds REAL NOT NULL, detail TEXT NOT NULL,
-    UNIQUE (model, norm, th, step, shard, round));
-CREATE TABLE results (unit INTEGER NOT NULL REFERENCES units, sample INTEGER NOT NULL, outcome TEXT NOT NULL,
-    queries INTEGER NOT NULL, queries_to_success INTEGER, reason TEXT NOT NULL DEFAULT '',
-    PRIMARY KEY (unit, sample)) WITHOUT ROWID;
-CREATE TABLE witnesses (unit INTEGER NOT NULL REFERENCES units, model INTEGER NOT NULL, sample INTEGER NOT NULL,
-    norm TEXT NOT NULL, th INTEGER NOT NULL, distance REAL NOT NULL, prediction INTEGER NOT NULL,
-    image BLOB NOT NULL, metrics TEXT NOT NULL, PRIMARY KEY (unit, sample)) WITHOUT ROWID;
-CREATE INDEX witnesses_of_sample ON witnesses (model, norm, sample, distance);
-CREATE TABLE proofs (proof INTEGER PRIMARY KEY, model INTEGER NOT NULL, norm TEXT NOT NULL, th INTEGER NOT NULL,
-    certifier TEXT NOT NULL, first INTEGER NOT NULL, seconds REAL NOT NULL, detail TEXT NOT NULL,
-    UNIQUE (model, norm, th, certifier, first));
-CREATE TABLE proven (proof INTEGER NOT NULL REFERENCES proofs, sample INTEGER NOT NULL, holds INTEGER NOT NULL,
-    PRIMARY KEY (proof, sample)) WITHOUT ROWID;
-CREATE TABLE rejected (unit INTEGER NOT NULL REFERENCES units, sample INTEGER NOT NULL, reason TEXT NOT NULL,
-    PRIMARY KEY (unit, sample)) WITHOUT ROWID;
-"""
+from charpy.runfile.integrity import check, seal, sealed
+from charpy.runfile.migrate import OLDER, copied
+from charpy.runfile.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, put
 
 
 class RunFile:
@@ -73,26 +48,49 @@ class RunFile:
         new = sqlite3.connect(partial, isolation_level=None)
         new.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         new.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        new.executescript(_SCHEMA)
-        new.executemany("INSERT INTO identity VALUES (?, ?)", sorted(identity.items()))
+        new.executescript(SCHEMA)
+        put(new, "identity", sorted(identity.items()))
         facts = {"spec": spec, "run_id": uuid.uuid4().hex}
-        rows = [(key, json.dumps(value, sort_keys=True)) for key, value in facts.items()]
-        new.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+        put(new, "meta", [(key, json.dumps(value, sort_keys=True)) for key, value in facts.items()])
+        new.commit()
         new.close()
         partial.replace(path)  # nobody ever sees half a schema
         return cls.open(path)
 
     @classmethod
     def open(cls, path: Path) -> RunFile:
-        """An existing run file.
+        """An existing run file, held against its seal or, while it is not finished, against the digest of every row.
+
+        One of an older schema is read through a copy, and cannot be written.
 
         Raises:
-            RunFileError: no such file, not one of ours, or of another schema version.
+            RunFileError: no such file, not one of ours, of a schema version that is not known, changed or damaged.
         """
         if not path.is_file():
             raise RunFileError("no such run file", where=str(path), hint="`charpy assess` or `charpy run` writes one")
-        _check_header(path)
-        return cls(path, _connect(path))
+        if _version(path) in OLDER:
+            return cls._older(path)
+        db = _connect(path)
+        try:
+            check(path, db)
+        except RunFileError:
+            db.close()
+            raise
+        return cls(path, db)
+
+    @classmethod
+    def _older(cls, path: Path) -> RunFile:
+        with tempfile.TemporaryDirectory(prefix="charpy-") as folder:
+            copy = Path(folder) / path.name
+            try:
+                copied(path, copy)
+                db = sqlite3.connect(":memory:", isolation_level=None)
+                with closing(sqlite3.connect(copy)) as source:
+                    source.backup(db)
+            except sqlite3.DatabaseError as cause:
+                raise RunFileError("the run file is damaged", where=str(path), found=cause) from None
+        db.execute("PRAGMA query_only = ON")
+        return cls(path, db)
 
     def __enter__(self) -> RunFile:
         return self
@@ -103,6 +101,12 @@ class RunFile:
     def close(self) -> None:
         """Close the file; everything committed is on disk."""
         self._db.close()
+
+    def seal(self) -> None:
+        """Close a finished run for good: from here on every changed bit of the file is noticed."""
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.close()
+        seal(self.path)
 
     def remove(self) -> None:
         """Close and delete the file."""
@@ -151,13 +155,13 @@ class RunFile:
 
     def _put(self, facts: Mapping[str, Any]) -> None:
         rows = [(key, json.dumps(value, sort_keys=True)) for key, value in facts.items()]
-        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+        put(self._db, "meta", rows, "INSERT OR REPLACE")
 
     def write_samples(self, model: int, rows: Sequence[SampleRow], **facts: Any) -> None:
         """Store the clean predictions of one model, and what was learnt of the data (as `set_meta`), in one go."""
         values = [(model, r.sample, r.id, r.label, r.prediction, int(r.valid)) for r in rows]
         with self._transaction():
-            self._db.executemany("INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?)", values)
+            put(self._db, "samples", values)
             self._put(facts)
 
     def samples(self, model: int) -> list[SampleRow]:
@@ -173,35 +177,27 @@ class RunFile:
         """Store one unit whole, or not at all."""
         key = record.key
         with self._transaction():
-            cursor = self._db.execute(
-                "INSERT INTO units (model, norm, th, step, shard, round, attack, kind, rows, seconds, detail)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *key,
-                    record.attack,
-                    record.kind,
-                    record.rows,
-                    record.seconds,
-                    json.dumps(record.detail, sort_keys=True),
-                ),
+            unit = self._next("units", "unit")
+            detail = json.dumps(record.detail, sort_keys=True)
+            head = (unit, *key, record.attack, record.kind, record.rows, record.seconds, detail)
+            put(self._db, "units", [head])
+            results = record.results
+            put(
+                self._db,
+                "results",
+                [(unit, r.sample, r.outcome, r.queries, r.queries_to_success, r.reason) for r in results],
             )
-            unit = cursor.lastrowid
-            self._db.executemany(
-                "INSERT INTO results VALUES (?, ?, ?, ?, ?, ?)",
-                [(unit, r.sample, r.outcome, r.queries, r.queries_to_success, r.reason) for r in record.results],
-            )
-            self._db.executemany(
-                "INSERT INTO witnesses VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            put(
+                self._db,
+                "witnesses",
                 [
                     (unit, key.model, w.sample, key.norm, key.th, w.distance, w.prediction, w.image,
                      json.dumps(dict(w.metrics), sort_keys=True))
                     for w in record.witnesses
                 ],
             )  # fmt: skip
-            self._db.executemany("INSERT OR IGNORE INTO originals VALUES (?, ?)", list(record.originals.items()))
-            self._db.executemany(
-                "INSERT INTO rejected VALUES (?, ?, ?)", [(unit, s, reason) for s, reason in record.rejected.items()]
-            )
+            put(self._db, "originals", record.originals.items(), "INSERT OR IGNORE")
+            put(self._db, "rejected", [(unit, sample, reason) for sample, reason in record.rejected.items()])
 
     def distances_of(self, key: UnitKey) -> dict[int, float]:
         """The distance of each witness of one finished unit, by sample."""
@@ -290,12 +286,9 @@ class RunFile:
     def write_proof(self, record: ProofRecord) -> None:
         """Store what one call of a certifier proved, whole or not at all."""
         with self._transaction():
-            cursor = self._db.execute(
-                "INSERT INTO proofs (model, norm, th, certifier, first, seconds, detail) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (*record.key, record.seconds, json.dumps(record.detail, sort_keys=True)),
-            )
-            rows = [(cursor.lastrowid, sample, int(holds)) for sample, holds in record.proven.items()]
-            self._db.executemany("INSERT INTO proven VALUES (?, ?, ?)", rows)
+            proof = self._next("proofs", "proof")
+            put(self._db, "proofs", [(proof, *record.key, record.seconds, json.dumps(record.detail, sort_keys=True))])
+            put(self._db, "proven", [(proof, sample, holds) for sample, holds in record.proven.items()])
 
     def proof_of(self, key: ProofKey) -> dict[int, bool]:
         """What one finished call proved, by sample."""
@@ -325,19 +318,31 @@ class RunFile:
         names = ("norm", "th", "attack", "sample", "reason")
         return [dict(zip(names, row, strict=True)) for row in self._db.execute(query, (model,))]
 
+    def _next(self, table: str, key: str) -> int:
+        return int(self._db.execute(f"SELECT COALESCE(MAX({key}), 0) + 1 FROM {table}").fetchone()[0])
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
         try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # a full disk ends it by itself
+                    self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.OperationalError as cause:
+            raise RunFileError(
+                "the run file cannot be written",
+                where=str(self.path),
+                found=cause,
+                hint="what was written before is whole: make room, or free it, and the same command goes on",
+            ) from None
 
 
-def _check_header(path: Path) -> None:
-    """Refuse what is not ours by its first bytes, before SQLite may touch it."""
+def _version(path: Path) -> int:
+    """The schema version; what is not ours is refused by its first bytes, before SQLite may touch it."""
     with path.open("rb") as file:
         header = file.read(100)
     if not header.startswith(b"SQLite format 3\0"):
@@ -345,7 +350,7 @@ def _check_header(path: Path) -> None:
     application, version = int.from_bytes(header[68:72], "big"), int.from_bytes(header[60:64], "big")
     if application != APPLICATION_ID:
         raise RunFileError("not a charpy run file", where=str(path), found="another SQLite file")
-    if version != SCHEMA_VERSION:
+    if version != SCHEMA_VERSION and version not in OLDER:
         raise RunFileError(
             "run file of another schema version",
             where=str(path),
@@ -353,10 +358,14 @@ def _check_header(path: Path) -> None:
             expected=f"version {SCHEMA_VERSION}",
             hint="use the charpy version that wrote it",
         )
+    return version
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     try:
+        if sealed(path):  # nobody writes it any more: no files beside it, and it may lie where nothing can be written
+            address = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+            return sqlite3.connect(address, uri=True, isolation_level=None)
         connection = sqlite3.connect(path, isolation_level=None, timeout=5.0)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
