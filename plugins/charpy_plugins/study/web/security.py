@@ -52,7 +52,8 @@ def guard(app: Flask, settings: Settings) -> None:
 
     @app.before_request
     def check() -> None:
-        if settings.allowed_hosts and _host() not in settings.allowed_hosts:
+        host = _host()
+        if not host or (settings.allowed_hosts and host not in settings.allowed_hosts):
             abort(400)
         if (request.content_length or 0) > app.config["MAX_CONTENT_LENGTH"]:
             abort(413)
@@ -92,7 +93,7 @@ def note(kind: str, participant: str | None = None) -> None:
 
 
 def _host() -> str:
-    """The Host header without its port, in lower case."""
+    """The Host header without its port, in lower case; empty where it is none that a host can have."""
     name, colon, port = request.host.lower().rpartition(":")
     return name if colon and port.isdigit() else request.host.lower()
 

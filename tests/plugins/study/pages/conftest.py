@@ -12,6 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from charpy_plugins.study.document import StudyDocument
 from charpy_plugins.study.store.store import Store
 from charpy_plugins.study.studyfile import Study
 from charpy_plugins.study.web.app import create_app
@@ -109,13 +110,26 @@ def page_class() -> type[Page]:
     return Page
 
 
+@pytest.fixture(scope="session")
+def changed(study: Study, make_study: Callable[..., Study]) -> Callable[..., Study]:
+    """A study with other fields; its images are drawn once, unless they are what changes."""
+    own = {name: getattr(study.document, name) for name in StudyDocument.model_fields}
+
+    def change(**changes: Any) -> Study:
+        if set(changes) - set(own) or "sizes" in changes:
+            return make_study(**changes)
+        return Study(StudyDocument(**{**own, **changes}), study.images)
+
+    return change
+
+
 @pytest.fixture
-def serve(tmp_path: Path, make_study: Callable[..., Study]) -> Iterator[Callable[..., Flask]]:
+def serve(tmp_path: Path, changed: Callable[..., Study]) -> Iterator[Callable[..., Flask]]:
     """`serve(settings, clock=, **changes of the study)`: an app with answers of its own; 4 questions and 1 check."""
     stores: list[Store] = []
 
     def start(settings: Settings | None = None, *, clock: Callable[[], float] | None = None, **changes: Any) -> Flask:
-        study = make_study(**{"questions": 4, "checks": 1, **changes})
+        study = changed(**{"questions": 4, "checks": 1, **changes})
         more = {} if clock is None else {"clock": clock}
         stores.append(Store.open(tmp_path / f"answers-{len(stores)}.sqlite", study.document, create=True, **more))
         return create_app(study, stores[-1], settings)
