@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from sqlalchemy import Engine, func, insert, inspect, select
+from sqlalchemy import Connection, Engine, func, insert, inspect, select
 from sqlalchemy.exc import DBAPIError
 
 from charpy.errors import CharpyError, DataError, IdentityError
 from charpy.reports.inert import visible
 from charpy_plugins.study.document import StudyDocument
-from charpy_plugins.study.store.connect import address, connect
+from charpy_plugins.study.store.connect import READING, address, connect
 from charpy_plugins.study.store.tables import FORMAT, meta, schema
 
 PREVIEW = "preview"
@@ -49,25 +49,31 @@ def opened(where: str | Path, document: StudyDocument, *, create: bool, simulate
 
 def _facts(engine: Engine, document: StudyDocument, simulated: str, create: bool) -> dict[str, str]:
     """What the database says of itself; made first where it is empty."""
+    if not create:
+        with engine.connect().execution_options(**{READING: True}) as db:
+            return _told(db)
     with engine.begin() as db:
         if db.dialect.name == "postgresql":  # of two servers that start at once, one makes the tables
             db.execute(select(func.pg_advisory_xact_lock(_MAKING)))
-        tables = inspect(db).get_table_names()
-        if not tables and create:
-            schema.create_all(db)
-            facts = {
-                "format": FORMAT,
-                "study": document.fingerprint,
-                "name": visible(document.name),
-                "simulated": simulated,
-                "salt": secrets.token_hex(32),
-                "secret": secrets.token_hex(32),
-            }
-            db.execute(insert(meta), [{"key": key, "value": value} for key, value in facts.items()])
-            return facts
-        if meta.name not in tables:
-            return {}
-        return {str(key): str(value) for key, value in db.execute(select(meta.c.key, meta.c.value))}
+        if inspect(db).get_table_names():
+            return _told(db)
+        schema.create_all(db)
+        facts = {
+            "format": FORMAT,
+            "study": document.fingerprint,
+            "name": visible(document.name),
+            "simulated": simulated,
+            "salt": secrets.token_hex(32),
+            "secret": secrets.token_hex(32),
+        }
+        db.execute(insert(meta), [{"key": key, "value": value} for key, value in facts.items()])
+        return facts
+
+
+def _told(db: Connection) -> dict[str, str]:
+    if meta.name not in inspect(db).get_table_names():
+        return {}
+    return {str(key): str(value) for key, value in db.execute(select(meta.c.key, meta.c.value))}
 
 
 def _check(facts: dict[str, str], document: StudyDocument, simulated: str, create: bool, shown: str) -> None:

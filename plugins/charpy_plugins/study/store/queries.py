@@ -44,10 +44,15 @@ def next_question(db: Connection, participant: str) -> Row[Any] | None:
     return db.execute(rows).one_or_none()
 
 
-def withdrawn(db: Connection, participant: str) -> bool:
-    """Whether the participant has gone since the request came in."""
-    state = db.execute(select(participants.c.state).where(participants.c.id == participant)).scalar_one_or_none()
-    return state is None or state == State.WITHDRAWN
+def still_here(db: Connection, participant: str) -> bool:
+    """Whether the participant has not withdrawn since the request came in; nobody else changes them from now on."""
+    own = select(participants.c.state).where(participants.c.id == participant).with_for_update()
+    return db.execute(own).scalar_one_or_none() not in (None, State.WITHDRAWN)
+
+
+def known(db: Connection, person: str) -> Row[Any] | None:
+    """Who a person is, by their salted hash."""
+    return db.execute(select(participants).where(participants.c.person == person)).one_or_none()
 
 
 def paused(db: Connection) -> bool:

@@ -92,9 +92,9 @@ class Store:
         """
         if consent_version != self.document.texts.consent.version:
             raise Refused("consent", 400, "The consent form has changed. Please read it again.")
-        with self._writing() as db:
+        with self._writing(alone=True) as db:
             if person:
-                known = self._known(db, person)
+                known = queries.known(db, salted(self._salt, person))
                 if known is not None:
                     return self._back(db, known, visit)
             now, cut = self._clock(), self._cut()
@@ -117,7 +117,7 @@ class Store:
     def closed(self, per_condition: int | None = None, person: str = "") -> Refused | None:
         """Why newcomers cannot join now; None where they can, or where a person has joined before."""
         with self._reading() as db:
-            if person and self._known(db, person) is not None:
+            if person and queries.known(db, salted(self._salt, person)) is not None:
                 return None
             try:
                 self._free(db, self._cut(), per_condition)
@@ -144,7 +144,8 @@ class Store:
                 return None
             now, own = self._clock(), questions.c.participant == participant.id
             here = own & (questions.c.position == row.position)
-            db.execute(update(questions).where(here & questions.c.shown.is_(None)).values(shown=now))
+            if row.shown is None:
+                db.execute(update(questions).where(here).values(shown=now))
             db.execute(update(participants).where(participants.c.id == participant.id).values(seen=now))
             total = db.execute(select(func.count()).select_from(questions).where(own)).scalar_one()
         return Question(row.position, total, row.stimulus, row.asked)
@@ -193,7 +194,7 @@ class Store:
         """
         with self._writing() as db:
             own = participants.c.code == digest(tidy(code))
-            found = db.execute(select(participants.c.id).where(own)).scalar_one_or_none()
+            found = db.execute(select(participants.c.id).where(own).with_for_update()).scalar_one_or_none()
             if found is None:
                 raise Refused("unknown code", 404, "Nobody has this code. Please check it letter by letter.")
             for table in (answers, questions):
@@ -213,7 +214,7 @@ class Store:
 
     def pause(self, paused: bool) -> None:
         """Take no newcomers, or take them again; whoever has joined goes on."""
-        with self._writing() as db:
+        with self._writing(alone=True) as db:
             db.execute(delete(meta).where(meta.c.key == "paused"))
             db.execute(insert(meta).values(key="paused", value="yes" if paused else "no"))
 
@@ -268,12 +269,8 @@ class Store:
             raise Refused("full", 409, "The study has all the participants that it needs.")
         return condition
 
-    def _known(self, db: Connection, person: str) -> Row[Any] | None:
-        own = participants.c.person == salted(self._salt, person)
-        return db.execute(select(participants).where(own)).one_or_none()
-
     def _still_here(self, db: Connection, participant: Participant) -> None:
-        if queries.withdrawn(db, participant.id):
+        if not queries.still_here(db, participant.id):
             raise Refused("withdrawn", 410, "You have withdrawn from this study. Your answers are deleted.")
 
     def _back(self, db: Connection, known: Row[Any], visit: str) -> Admission:
@@ -284,19 +281,23 @@ class Store:
         return Admission(token, as_participant(known))
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        """A transaction of the only writer, one after the other in this process, in the order in which they came.
+    def _writing(self, *, alone: bool = False) -> Iterator[Connection]:
+        """A transaction that is on disk when the block has been left.
 
-        Other processes wait too: SQLite begins it so, elsewhere for the row that is locked first.
+        SQLite has one writer at a time: within the process they take turns in the order in which they came, and other
+        processes wait. Elsewhere whoever changes a participant has locked their row, and who must be `alone` another.
         """
-        if not self._turn.acquire(timeout=WAIT):
+        one_writer = self._engine.dialect.name == "sqlite"
+        if one_writer and not self._turn.acquire(timeout=WAIT):
             raise Waited(f"no turn to write within {WAIT} seconds")
         try:
             with self._engine.begin() as db:
-                db.execute(select(meta.c.value).where(meta.c.key == "format").with_for_update())
+                if alone and not one_writer:
+                    db.execute(select(meta.c.value).where(meta.c.key == "format").with_for_update())
                 yield db
         finally:
-            self._turn.release()
+            if one_writer:
+                self._turn.release()
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
