@@ -6,7 +6,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, func, or_, select
 
+from charpy_plugins.study.document import StudyDocument
 from charpy_plugins.study.responses import State
+from charpy_plugins.study.store.draw import chosen_condition
+from charpy_plugins.study.store.outcomes import Refused
 from charpy_plugins.study.store.tables import answers, meta, participants, questions
 
 
@@ -20,6 +23,20 @@ def filled(db: Connection, cut: float) -> dict[str, int]:
     """Condition -> how many participants hold a place."""
     count = select(participants.c.condition, func.count()).where(in_place(cut)).group_by(participants.c.condition)
     return dict(db.execute(count).all())
+
+
+def free_condition(db: Connection, document: StudyDocument, cut: float, limit: int | None) -> str:
+    """The condition of whoever joins now.
+
+    Raises:
+        Refused: the study is paused, or every condition has as many participants as `limit` says.
+    """
+    if paused(db):
+        raise Refused("paused", 503, "The study is paused at the moment. Please come back later.")
+    condition = chosen_condition(document, filled(db, cut), limit)
+    if condition is None:
+        raise Refused("full", 409, "The study has all the participants that it needs.")
+    return condition
 
 
 def given(db: Connection, condition: str, cut: float) -> dict[str, int]:

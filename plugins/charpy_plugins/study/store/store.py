@@ -21,7 +21,7 @@ from charpy_plugins.study.responses import Participant, Responses, State
 from charpy_plugins.study.store import overview, queries, records
 from charpy_plugins.study.store.codes import digest, salted, tidy, withdrawal_code
 from charpy_plugins.study.store.connect import READING, WAIT
-from charpy_plugins.study.store.draw import chosen_condition, drawn_questions
+from charpy_plugins.study.store.draw import drawn_questions
 from charpy_plugins.study.store.opening import opened
 from charpy_plugins.study.store.outcomes import Admission, Question, Refused
 from charpy_plugins.study.store.overview import Measure
@@ -98,7 +98,7 @@ class Store:
                 if known is not None:
                     return self._back(db, known, visit)
             now, cut = self._clock(), self._cut()
-            condition = self._free(db, cut, per_condition)
+            condition = queries.free_condition(db, self.document, cut, per_condition)
             found = Participant(
                 secrets.token_hex(16), condition, State.STARTED, visible(consent_version), now, now, None
             )
@@ -120,7 +120,7 @@ class Store:
             if person and queries.known(db, salted(self._salt, person)) is not None:
                 return None
             try:
-                self._free(db, self._cut(), per_condition)
+                queries.free_condition(db, self.document, self._cut(), per_condition)
             except Refused as why:
                 return why
         return None
@@ -260,14 +260,6 @@ class Store:
     def _cut(self) -> float:
         """Who was last seen before this has dropped out."""
         return self._clock() - 60 * self.document.dropout_minutes
-
-    def _free(self, db: Connection, cut: float, per_condition: int | None) -> str:
-        if queries.paused(db):
-            raise Refused("paused", 503, "The study is paused at the moment. Please come back later.")
-        condition = chosen_condition(self.document, queries.filled(db, cut), per_condition)
-        if condition is None:
-            raise Refused("full", 409, "The study has all the participants that it needs.")
-        return condition
 
     def _still_here(self, db: Connection, participant: Participant) -> None:
         if not queries.still_here(db, participant.id):
