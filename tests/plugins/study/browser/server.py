@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 from charpy_plugins.study.responses import Answer, Participant, Responses
@@ -14,7 +15,7 @@ from charpy_plugins.study.store.store import Store
 from charpy_plugins.study.studyfile import Study, write_study
 
 PATIENCE = 60.0
-"""Seconds that a server may take to listen."""
+"""Seconds that a server may take to answer."""
 
 TOKEN = "a-token-that-only-the-operator-has"
 
@@ -35,14 +36,14 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        """Start the process and wait until it listens."""
+        """Start the process and wait until it answers."""
         command = [sys.executable, "-m", "charpy", "study", "serve", str(self.file)]
         command += ["--port", str(self.port), "--answers", str(self.answers), "--operator-token-file", str(self.token)]
         command += self.options
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
         end = time.monotonic() + PATIENCE
-        while not self._listens():
+        while not self._answers():
             if self.process.poll() is not None or time.monotonic() > end:
                 self.kill()
                 raise AssertionError(f"{' '.join(command)} does not serve:\n{self.log.read_text()}")
@@ -68,6 +69,9 @@ class Server:
         last = max(found.participants, key=lambda one: one.joined)
         return last, [answer for answer in found.answers if answer.participant == last.id]
 
-    def _listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(self.url + "/withdraw", timeout=PATIENCE) as page:
+                return page.status == 200
+        except OSError:
+            return False
