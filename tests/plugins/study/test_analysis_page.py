@@ -150,7 +150,7 @@ def test_the_gallery_has_the_images_that_were_labelled_correctly_least_often(stu
         for card in gallery.cards:
             png = base64.b64decode(card.image.removeprefix("data:image/png;base64,"))
             assert png == study.images[card.stimulus.id, 1]
-            assert sum(vote.count for vote in card.votes) + card.others == card.part.answers
+            assert sum(vote.votes for vote in card.votes) + card.others == card.part.answers
             assert bool(card.original) == (gallery.condition.name != "benign")
             if card.original:
                 benign = next(one for one in study.document.of("benign") if one.original == card.stimulus.original)

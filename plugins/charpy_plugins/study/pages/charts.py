@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from charpy.analysis.document import Share
 from charpy.reports.charts import CYCLE, HEIGHT, WIDTH, as_svg
 from charpy.reports.figures import percent
 from charpy.reports.inert import visible
 from charpy.reports.lines import DASHES
-from charpy_plugins.study.analysis.document import ConditionPart
+from charpy_plugins.study.analysis.document import ConditionPart, Figure
 from charpy_plugins.study.pages.figures import points
 
 KINDS = ("average", "majority vote")
@@ -24,7 +25,8 @@ def accuracy_svg(conditions: Sequence[ConditionPart], prefix: str) -> str:
 
     rows = []
     for place, part in enumerate(conditions):
-        for kind, figure in zip(KINDS, (part.accuracy, part.majority.share), strict=True):
+        figures: tuple[Figure | Share, ...] = (part.accuracy, part.majority.share)
+        for kind, figure in zip(KINDS, figures, strict=True):
             if figure.value is not None:
                 rows.append({"condition": _name(part, place), "kind": kind, "value": figure.value,
                              "low": figure.low, "high": figure.high, "text": percent(figure.value)})  # fmt: skip

@@ -25,7 +25,7 @@ class Vote(NamedTuple):
     """Votes for one label; `role` says whether it is the true class, or what the model says."""
 
     label: str
-    count: int
+    votes: int
     share: float
     role: str
 
@@ -110,7 +110,7 @@ def _card(
         Vote(document.labels[label], count, count / part.answers, _role(label, stimulus, document))
         for label, count in counts
     )
-    others = part.answers - sum(row.count for row in rows)
+    others = part.answers - sum(row.votes for row in rows)
     said = ""
     if original is not None and original.id in votes:
         own = votes[original.id]
