@@ -101,12 +101,14 @@ def environment_of(package: str) -> jinja2.Environment:
     """
     import jinja2
 
-    def own(name: str) -> str | None:
-        file = files(package).joinpath("templates", name)
-        return file.read_text(encoding="utf-8") if file.is_file() else None
+    def reader(of: str) -> jinja2.FunctionLoader:
+        def read(name: str) -> str | None:
+            file = files(of).joinpath("templates", name)
+            return file.read_text(encoding="utf-8") if file.is_file() else None
 
-    both = jinja2.ChoiceLoader([jinja2.FunctionLoader(own), jinja2.FunctionLoader(template_text)])
-    return page_environment().overlay(loader=both)
+        return jinja2.FunctionLoader(read)
+
+    return page_environment().overlay(loader=jinja2.ChoiceLoader([reader(package), reader("charpy.reports")]))
 
 
 def template_text(name: str) -> str:

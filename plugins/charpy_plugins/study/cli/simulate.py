@@ -69,12 +69,13 @@ def simulate(
 
 
 def _store(document: StudyDocument, responses: Responses, where: str) -> None:
-    from charpy_plugins.study.export.source import open_store
+    from charpy_plugins.study.export.source import open_store, shown_address
 
     with open_store(where, document, create=True, simulated=responses.simulated) as store:
         if held := len(store.responses().participants):
             found = f"{held} participants"
-            raise DataError("answers are there already", where=where, found=found, hint="give another one: --out FILE")
+            hint = "give another one: --out FILE"
+            raise DataError("answers are there already", where=shown_address(where), found=found, hint=hint)
         store.write(responses)
 
 
