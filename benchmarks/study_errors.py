@@ -1,7 +1,8 @@
 """How often each test of `charpy study analyse` finds a difference that is not there, and how often one that is.
 
 pip install 'charpy[study]'
-for part in tests planning ordinal mixed; do python benchmarks/study_errors.py $part --out benchmarks/results; done
+parts="accuracy confidence planning ordinal mixed"
+for part in $parts; do python benchmarks/study_errors.py $part --out benchmarks/results; done
 
 Each part takes one to five minutes, and replaces its own part of the page.
 """
@@ -26,17 +27,17 @@ from charpy_plugins.study.analysis import differences, models, planning
 from charpy_plugins.study.analysis.trials import Array, Table, Trials
 
 app = App(name="python benchmarks/study_errors.py", help_format="plaintext", version_flags=[])
-Part = Literal["tests", "planning", "ordinal", "mixed"]
+Part = Literal["accuracy", "confidence", "planning", "ordinal", "mixed"]
 DRAWS, BATCH = 2_000, 100
 Fit = Callable[[Trials, Trials], models.Fitted]
 CUTS = np.array([-2.6, -1.6, -0.6, 0.6])
 HEAD = """# Errors of the tests of `charpy study analyse`
 
-Populations: a participant has an ability, an original a difficulty that is the same in both conditions, both
-normal on the scale of log odds; each of them answers 25 questions about 25 of 75 images, but where it says otherwise. Confidence is a latent
-normal value, cut in five. `reaction` is the standard deviation of what each original does in one condition only, zero
-on average: without it there is no difference in any sense; with it there is none over images like these, but one on
-these. Rates are of p < 0.05, with their exact 95 % interval; in bold: outside 4 to 6 %."""
+Populations: a participant has an ability, an original a difficulty that is the same in both conditions, both normal on
+the scale of log odds; each of them answers 25 questions about 25 of 75 images, but where it says otherwise. Confidence
+is a latent normal value, cut in five. `reaction` is the standard deviation of what each original does in one condition
+only, zero on average: without it there is no difference in any sense; with it there is none over images like these,
+but one on these. Rates are of p < 0.05, with their exact 95 % interval; in bold: outside 4 to 6 %."""
 
 
 @dataclass(frozen=True)
@@ -133,21 +134,30 @@ def rate(count: int, total: int, *, within: tuple[float, float] = (0.04, 0.06)) 
     return text if within[0] <= count / total <= within[1] else f"**{text}**"
 
 
-def tests(sheet: Sheet, studies: int) -> None:
+def on_averages(sheet: Sheet, studies: int, measure: str, populations: Sequence[Population]) -> None:
     """Type-I error of the tests on averages."""
-    for measure in ("accuracy", "confidence"):
-        sheet.add("", f"## Type-I error, {measure}: {studies} studies a row")
-        sheet.table("participants | accuracy | ability / difficulty / reaction | " + " | ".join(TESTS))
-        for at, population in enumerate(NULL):
-            found = dict.fromkeys(TESTS, 0)
-            for tables in batches(population, studies, seed=at):
-                for name, test in TESTS.items():
-                    found[name] += int((test(*tables[measure]) < 0.05).sum())
-            sheet.row(*population.row(), *(rate(count, studies) for count in found.values()))
+    sheet.add("", f"## Type-I error, {measure}: {studies} studies a row")
+    sheet.table("participants | accuracy | ability / difficulty / reaction | " + " | ".join(TESTS))
+    for at, population in enumerate(populations):
+        found = dict.fromkeys(TESTS, 0)
+        for tables in batches(population, studies, seed=at):
+            for name, test in TESTS.items():
+                found[name] += int((test(*tables[measure]) < 0.05).sum())
+        sheet.row(*population.row(), *(rate(count, studies) for count in found.values()))
+
+
+def accuracy(sheet: Sheet, studies: int) -> None:
+    """Type-I error by accuracy, and of the test of equivalence at its margin."""
+    on_averages(sheet, studies, "accuracy", NULL)
     sheet.add("", f"## Equivalence where accuracies differ by the margin of 10 points: {studies} studies a row")
     sheet.table("participants | accuracy | ability / difficulty / reaction | equivalent, at most 5 % | where equal")
     for at, population in enumerate((Population(73, 59, 3.9), Population(25, 38, 3.9), Population(25, 38, 0.3))):
         sheet.row(*population.row(), *_equivalence(population, studies, at))
+
+
+def confidence(sheet: Sheet, studies: int) -> None:
+    """Type-I error by confidence."""
+    on_averages(sheet, studies, "confidence", (NULL[0], NULL[2], NULL[4], NULL[7], NULL[8]))
 
 
 def _equivalence(population: Population, studies: int, seed: int) -> tuple[str, str]:
@@ -187,7 +197,8 @@ def ordinal(sheet: Sheet, studies: int) -> None:
     """Type-I error of the ordinal model."""
     sheet.add("", "## Type-I error of the ordinal model, confidence")
     title = "proportional odds, clustered by participants"
-    fitted(sheet, [(title, models.ordinal, Population(*arms, 3.9), studies) for arms in ((25, 38), (73, 59))])
+    sizes = ((Population(25, 38, 3.9), studies), (Population(73, 59, 3.9), max(1, studies // 10)))
+    fitted(sheet, [(title, models.ordinal, population, count) for population, count in sizes])
 
 
 def mixed(sheet: Sheet, studies: int) -> None:
@@ -211,7 +222,7 @@ def trials(table: Table, measure: str) -> Trials:
     """`(P, images)` as single answers; labels 1 and truth 1 where correct."""
     who, what = np.nonzero(table.count)
     value = table.total[who, what].astype(np.intp)
-    names = tuple(map(str, range(self.images)))
+    names = tuple(map(str, range(table.count.shape[-1])))
     ones = np.ones_like(value)
     right, sure = (value, ones) if measure == "accuracy" else (ones, value)
     people = tuple(map(str, range(len(table.total))))
@@ -263,7 +274,8 @@ def planned(sheet: Sheet, studies: int) -> None:
 
 
 PARTS: dict[Part, Callable[[Sheet, int], None]] = {
-    "tests": tests,
+    "accuracy": accuracy,
+    "confidence": confidence,
     "planning": planned,
     "ordinal": ordinal,
     "mixed": mixed,
