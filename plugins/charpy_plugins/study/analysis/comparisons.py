@@ -18,7 +18,7 @@ from charpy_plugins.study.analysis.document import (
     SettingsPart,
     SignificancePart,
 )
-from charpy_plugins.study.analysis.models import Fitted, from_statsmodels
+from charpy_plugins.study.analysis.models import Fitted
 from charpy_plugins.study.analysis.trials import Trials
 
 MEASURES: tuple[Measure, ...] = ("accuracy", "confidence")
@@ -97,12 +97,14 @@ def compared(arms: Mapping[str, Trials], settings: SettingsPart, *, fit: bool = 
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:
-    """Adjusted p-values (Holm 1979) over those that are there."""
-    there = [value for value in values if value is not None]
-    if not there:
-        return list(values)
-    adjusted = iter(from_statsmodels("stats.multitest").multipletests(there, method="holm")[1])
-    return [None if value is None else min(1.0, float(next(adjusted))) for value in values]
+    """Adjusted p-values (Holm 1979) over those that are there: (m - rank) p, from the smallest up, never falling."""
+    adjusted = list(values)
+    floor = 0.0
+    there = sorted((value, at) for at, value in enumerate(values) if value is not None)
+    for rank, (value, at) in enumerate(there):
+        floor = max(floor, min(1.0, (len(there) - rank) * value))
+        adjusted[at] = floor
+    return adjusted
 
 
 def _judged(test: SignificancePart, adjusted: float | None, alpha: float) -> SignificancePart:

@@ -125,4 +125,4 @@ def _margin(same: EquivalencePart) -> str:
 def _p(value: float | None) -> str:
     if value is None:
         return "no p"
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3g}"

@@ -122,7 +122,7 @@ def simulated_power(
 ) -> tuple[float, float]:
     """Shares of simulated studies in which Welch's test finds a difference, and in which equivalence is shown."""
     random = np.random.default_rng(seed)
-    means = [_drawn(arm, questions, studies, random) for arm in (first, second)]
+    means = _drawn(first, questions, studies, random), _drawn(second, questions, studies, random)
     different = differences.welch(*means).p < alpha
     equivalent = differences.tost(*means, margin).p < alpha
     return float(different.mean()), float(equivalent.mean())

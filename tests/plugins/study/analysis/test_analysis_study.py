@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -23,10 +24,8 @@ RIGHT = [(0, 0, 5), (1, 1, 5), (2, 2, 5)]
 
 def published(study, people, accuracies, arms, spread):
     document = study(originals=75, questions=25, labels=tuple("0123456789"))
-    responses = people(
-        document, dict(zip(NAMES, accuracies, strict=True)), dict(zip(NAMES, arms, strict=True)), 3, spread
-    )
-    return analysed(document, responses, **QUICK)
+    right, many = (dict(zip(NAMES, values, strict=True)) for values in (accuracies, arms))
+    return analysed(document, people(document, right, many, seed=4, spread=spread), **QUICK)
 
 
 def test_the_papers_l0_study(study, people):
@@ -80,6 +79,11 @@ def test_holm_is_over_the_pairs_of_one_measure_and_leaves_the_papers_test_alone(
                 adjusted = multipletests(ps, method="holm")[1]
                 assert [one.tests[at].p_holm for one in rows] == pytest.approx(list(adjusted))
                 assert [one.tests[at].significant for one in rows] == [p < 0.05 for p in adjusted]
+
+
+def test_holm_is_that_of_statsmodels():
+    for values in np.random.default_rng(0).beta(0.5, 3, (5, 6)):
+        assert holm(list(values)) == pytest.approx(list(multipletests(values, method="holm")[1]))
 
 
 def test_holm_passes_over_what_is_not_there():
@@ -231,7 +235,10 @@ def test_ordinal_model_of_two_values_is_a_log_odds_ratio(study, answered):
     assert fit.error == pytest.approx(math.sqrt(1 / 12 + 1 / 8 + 1 / 5 + 1 / 15), rel=0.05)
 
 
-def test_without_statsmodels_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "statsmodels.stats.multitest", None)
+def test_without_statsmodels_the_extra_is_named(study, answered, monkeypatch):
+    monkeypatch.setitem(sys.modules, "statsmodels.regression.mixed_linear_model", None)
+    document = study(conditions=NAMES[:2])
+    responses = answered(document, {name: [RIGHT, WRONG, RIGHT] for name in NAMES[:2]})
     with pytest.raises(PluginError, match=r"charpy\[study\]"):
-        holm([0.1])
+        analysed(document, responses, draws=500)
+    assert analysed(document, responses, **QUICK).comparisons
