@@ -38,7 +38,7 @@ def test_the_papers_l0_study(study, people):
     assert "Equivalent within 10 points" in alike.sentence
     assert "significantly less accurate, by" in less.sentence
     assert alike.sentence.startswith("Of a simulated population, not of people (of a test)")
-    assert found.conditions[2].majority.share.count == 0
+    assert found.conditions[2].majority.share.value < 0.05
     assert found.conditions[0].majority.share.value == 1.0
 
 
