@@ -132,7 +132,8 @@ def test_kills_at_random_instants_lose_no_acknowledged_answer(kind, kills, servi
     def kill():
         try:
             for _ in range(kills):
-                wait_until(people, lambda given, before=answered(people): sum(given) >= sum(before) + 3)
+                enough = sum(answered(people)) + 3
+                wait_until(people, lambda given, enough=enough: sum(given) >= enough)
                 time.sleep(random.uniform(0, 0.4))
                 serving.end(signal.SIGKILL)
                 arms.update({row[0]: row[1] for row in rows(where)["participants"] if arms.setdefault(row[0], row[1])})
