@@ -71,3 +71,10 @@ def test_pooled_answers_by_a_z_test(script):
         (a, n), (b, m) = ((paper.accuracies[name], 25 * paper.participants[name]) for name in script.NAMES[:2])
         z = (a - b) / np.sqrt(a * (1 - a) / n + b * (1 - b) / m)
         assert float(row[4]) == pytest.approx(2 * stats.norm.sf(abs(z)), rel=0.8)  # one variance or two
+
+
+def test_the_deviation_gives_the_published_p(script):
+    n, m, gap, p = 73, 59, 0.02, 0.34
+    said = script._deviation(gap, p, n, m)
+    deviation = float(said.split(" ")[0]) / 100
+    assert stats.ttest_ind_from_stats(0.95, deviation, n, 0.97, deviation, m).pvalue == pytest.approx(p, abs=0.02)
