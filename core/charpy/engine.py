@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from charpy.errors import ModelError
+from charpy.global_state import default_dtype_kept
 from charpy.interfaces.model import Model, Output
 from charpy.pixels import as_images
 from charpy.threads import threads
@@ -164,7 +165,7 @@ class QueryEngine:
     def _ask(self, way: Way, candidates: torch.Tensor) -> torch.Tensor:
         device, size = self.model.device, way.batch
         pieces = []
-        with threads(self.threads):
+        with threads(self.threads), default_dtype_kept():
             for piece in torch.split(candidates, size):
                 images = as_images(piece.to(device))
                 pieces.append(way.forward(images if images is not piece else images.clone()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from charpy import checks
 from charpy.engine import QueryEngine
 from charpy.environment import environment, now
 from charpy.errors import DataError, ModelError
+from charpy.global_state import generators_seeded, global_state_kept
 from charpy.interfaces.dataset import Dataset
 from charpy.interfaces.model import Model
 from charpy.judge import Judge
@@ -30,6 +32,7 @@ from charpy.redraws import DRAWS, redrawn_rows
 from charpy.runfile import RunFile
 from charpy.specs import Attackers, OwnLevels, RunSpec
 from charpy.stages import Progress, Stage, Watch
+from charpy.steadiness import answer_warnings, changed, rejection_warning, wavering
 from charpy.subjects import Subject, chosen_samples, components_of, identity_of, open_dataset, subject_of
 from charpy.threat import OWN, Access, Goal, ThreatModel
 from charpy.unit import Bench
@@ -85,7 +88,7 @@ def evaluate(
         for threat in spec.threats
         if isinstance(threat.levels, OwnLevels)
     }
-    with only_writer(path):
+    with only_writer(path), global_state_kept([]):
         _run(site, path, identity, models, opened)
 
 
@@ -172,15 +175,16 @@ def _ready(
             for item in planned:
                 item.attack.prepare(threat.norm, threat.goal, (site.read(shard) for shard in site.shards()))
         keep, keep_gradient = (engines or {}).get(subject.title, (None, None))
-        engine = QueryEngine.measure(
-            facing,
-            seen.output,
-            probe.images,
-            batch_size=spec.batch_size,
-            keep=keep,
-            gradients=any(item.attack.access is Access.GRADIENTS for planned in attacks for item in planned),
-            keep_gradient=keep_gradient,
-        )
+        with global_state_kept([]):
+            engine = QueryEngine.measure(
+                facing,
+                seen.output,
+                probe.images,
+                batch_size=spec.batch_size,
+                keep=keep,
+                gradients=any(item.attack.access is Access.GRADIENTS for planned in attacks for item in planned),
+                keep_gradient=keep_gradient,
+            )
         judge = Judge(subject.open(), found.output, data.shape, metrics)
         bench = Bench(facing, engine, judge, found.num_classes, spec.seed)
         ready.append(_Ready(bench, found, access, attacks))
@@ -216,7 +220,8 @@ def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequenc
         _redraw(site, run, index, subjects[index], item.bench.judge)
         site.watch.enter(Stage("close", f"comparing model {subjects[index].title} with what it was"))
         _unchanged(subjects[index], item.bench)
-    doubts = [warning for subject, item in zip(subjects, ready, strict=True) for warning in _doubts(subject, item)]
+        _replay(site, run, index, subjects[index], item.bench)
+    doubts = [warning for index, subject in enumerate(subjects) for warning in _doubts(site, run, index, subject)]
     doubts += [
         f"{levels.count(OWN)} of {len(levels)} samples have the {norm} level 0: only the image itself is inside, "
         "so they hold whatever the model does"
@@ -245,7 +250,7 @@ def _clean(site: Site, run: RunFile, index: int, title: str, bench: Bench) -> ND
     data, spec = site.data, site.spec
     rows = run.samples(index)
     if not rows:
-        duplicates, lost = checks.Duplicates(), list[str]()
+        duplicates, lost, wavered = checks.Duplicates(), list[str](), 0
         for positions in site.shards():
             piece = site.read(positions)
             where = f"{data.name}, samples {positions[0]}..{positions[-1]}"
@@ -257,30 +262,60 @@ def _clean(site: Site, run: RunFile, index: int, title: str, bench: Bench) -> ND
                 labels, valid = piece.labels, torch.zeros(len(positions), dtype=torch.bool)
             else:
                 labels, valid = bench.judge.classify(piece.images)
+                wavered += wavering(bench.judge, piece.images, labels, valid)
             for i, position in enumerate(positions):
                 prediction = int(labels[i]) if bool(valid[i]) else None
                 rows.append(SampleRow(position, piece.ids[i], int(piece.labels[i]), prediction, bool(valid[i])))
         warnings = [*lost, *([warning] if (warning := duplicates.warning()) else [])]
-        part = _dataset_part(data, spec, duplicates.unique, len(rows))
-        run.write_samples(index, rows, dataset=part, warnings=warnings)
+        warnings += answer_warnings(title, rows, data.class_names)
+        facts: dict[str, Any] = {"dataset": _dataset_part(data, spec, duplicates.unique, len(rows))}
+        if wavered:
+            note = f"randomised: {wavered} of {len(rows)} labels changed when all images were shown again"
+            facts["models"] = _models_with(run, index, note, deterministic=False)
+        run.write_samples(index, rows, warnings=warnings, **facts)
     return np.array([row.valid and row.prediction == row.label for row in rows])
 
 
 def _redraw(site: Site, run: RunFile, index: int, subject: Subject, judge: Judge) -> None:
-    """Score a model with randomised defences under other draws, each once."""
+    """Score a randomised model under other draws, each once: its defences' seeds, or the global generators'."""
     known = run.meta("redraws", [])
-    if subject.redrawn is None or any(row["model"] == index for row in known):
+    drawn = subject.redrawn is not None or not run.meta("models")[index]["deterministic"]
+    if not drawn or any(row["model"] == index for row in known):
         return
     rows = []
     for draw in range(1, DRAWS + 1):
-        site.tell(0.0, title := f"{subject.title}  draw {draw} of its defences")
+        site.tell(0.0, title := f"{subject.title}  draw {draw}")
         if why := site.watch.enter(Stage("redraw", title, (index, draw))):
             run.set_meta(warnings=[*run.meta("warnings", []), f"{title} was not scored: {why}"])
             continue
-        other = Judge(subject.redrawn(draw), judge.output, judge.shape)
-        found = redrawn_rows(site, other, run.witnesses(index))
+        other = judge if subject.redrawn is None else Judge(subject.redrawn(draw), judge.output, judge.shape)
+        with generators_seeded(site.spec.seed + draw):
+            found = redrawn_rows(site, other, run.witnesses(index))
         rows += [{"model": index, "draw": draw, **row} for row in found]
     run.set_meta(redraws=known + rows)
+
+
+def _replay(site: Site, run: RunFile, index: int, subject: Subject, bench: Bench) -> None:
+    """Show the unchanged images once more: a model that has learnt from being attacked answers otherwise now."""
+    part = run.meta("models")[index]
+    if not part["deterministic"]:
+        return
+    judges = [bench.judge]
+    if subject.attackers is not Attackers.STATIC:
+        judges.append(Judge(bench.model, bench.judge.output, bench.judge.shape))
+    rows = run.samples(index)
+    pieces = [(site.read(shard).images, [rows[position] for position in shard]) for shard in site.shards()]
+    count = max(sum(changed(judge, images, of) for images, of in pieces) for judge in judges)
+    if count:
+        note = f"stateful: {count} of {len(rows)} unchanged images have another label at the end than at the beginning"
+        run.set_meta(models=_models_with(run, index, note, steady=False))
+
+
+def _models_with(run: RunFile, index: int, note: str, **facts: Any) -> list[dict[str, Any]]:
+    """What is known of the models, with more about one of them."""
+    parts: list[dict[str, Any]] = run.meta("models")
+    parts[index] = {**parts[index], **facts, "notes": [*parts[index]["notes"], note]}
+    return parts
 
 
 def _unchanged(subject: Subject, bench: Bench) -> None:
@@ -293,14 +328,19 @@ def _unchanged(subject: Subject, bench: Bench) -> None:
         )
 
 
-def _doubts(subject: Subject, item: _Ready) -> list[str]:
-    """What the preflight saw that no figure should be read without."""
-    doubts = []
-    if not item.found.deterministic:
-        doubts.append(f"{subject.title}: the model gives the same images other answers each time; scored once")
-    elif not item.found.batch_invariant:
+def _doubts(site: Site, run: RunFile, index: int, subject: Subject) -> list[str]:
+    """What was seen of a model that no figure should be read without."""
+    part, doubts = run.meta("models")[index], []
+    if not part["deterministic"]:
+        doubts.append(
+            f"{subject.title}: the model gives the same images other answers each time; the figures are of one draw, "
+            f"and {DRAWS} others stand beside them"
+        )
+    elif not part["batch_invariant"]:
         doubts.append(f"{subject.title}: the model's answer to an image depends on the other images of its batch")
-    return doubts
+    said = Counter(witness.prediction for witness in run.witnesses(index))
+    rejected = rejection_warning(subject.title, said, site.data.class_names)
+    return [*doubts, *([rejected] if rejected else [])]
 
 
 def _model_part(subject: Subject, item: _Ready, data: Dataset) -> dict[str, Any]:
@@ -314,13 +354,14 @@ def _model_part(subject: Subject, item: _Ready, data: Dataset) -> dict[str, Any]
         "num_classes": found.num_classes,
         "deterministic": found.deterministic,
         "batch_invariant": found.batch_invariant,
+        "steady": True,
         "engine": bench.engine.chosen.name,
         "gradient_engine": bench.engine.gradient.name if bench.engine.gradient else None,
         "micro_batch": bench.engine.chosen.batch,
         "defenses": list(subject.defenses),
         "attackers": subject.attackers.value,
         "fingerprint": dict(model.fingerprint()),
-        "notes": [*found.notes, *getattr(model, "notes", ())],
+        "notes": list(dict.fromkeys([*found.notes, *getattr(model, "notes", ())])),
         "engine_notes": list(bench.engine.notes),
     }
 

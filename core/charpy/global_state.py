@@ -21,11 +21,22 @@ def generator_states() -> list[Any]:
 
 
 @contextmanager
+def default_dtype_kept() -> Iterator[None]:
+    """Restore the default dtype, which what comes after a model's answer relies on."""
+    dtype = torch.get_default_dtype()
+    try:
+        yield
+    finally:
+        if torch.get_default_dtype() != dtype:
+            torch.set_default_dtype(dtype)
+
+
+@contextmanager
 def global_state_kept(notes: list[str]) -> Iterator[None]:
-    """Restore what a model may not change: random generators, the default dtype and the number of threads."""
+    """Restore what a model may not change: random generators, grad mode, the default dtype, the number of threads."""
     generator, own, legacy = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
     devices = torch.cuda.get_rng_state_all() if _cuda_in_use() else []
-    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
+    dtype, threads, gradients = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
     try:
         yield
         if torch.get_default_dtype() != dtype:
@@ -33,6 +44,7 @@ def global_state_kept(notes: list[str]) -> Iterator[None]:
         if torch.get_num_threads() != threads:
             notes.append("the model changes torch's number of threads; it is restored")
     finally:
+        torch.set_grad_enabled(gradients)
         torch.set_default_dtype(dtype)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
@@ -41,6 +53,16 @@ def global_state_kept(notes: list[str]) -> Iterator[None]:
         np.random.set_state(legacy)  # noqa: NPY002
         for index, state in enumerate(devices):
             torch.cuda.set_rng_state(state, index)
+
+
+@contextmanager
+def generators_seeded(seed: int) -> Iterator[None]:
+    """The global random generators begin at `seed`, and go on afterwards where they were."""
+    with global_state_kept([]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 - a stranger's model may draw from it
+        yield
 
 
 def _cuda_in_use() -> bool:

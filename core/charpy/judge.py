@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from charpy.engine import as_scores
+from charpy.global_state import default_dtype_kept
 from charpy.interfaces.metric import Metric
 from charpy.interfaces.model import Model, Output
+from charpy.measured import measured
 from charpy.pixels import as_images, distances, inside, unpack
 from charpy.threat import ThreatModel
 
@@ -67,7 +69,7 @@ class Judge:
 
         Where the model raises, its batch is asked row by row, and what it raises at is not valid.
         """
-        with torch.no_grad():
+        with torch.no_grad(), default_dtype_kept():
             found = [answer for piece in torch.split(images, BATCH) for answer in self._classified(piece)]
         return torch.cat([labels for labels, _ in found]), torch.cat([valid for _, valid in found])
 
@@ -108,8 +110,7 @@ class Judge:
         return verdicts
 
     def _measure(self, originals: torch.Tensor, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        with torch.no_grad():
-            return {name: metric(originals, images).cpu() for name, metric in self.metrics.items()}
+        return {name: measured(name, metric, originals, images) for name, metric in self.metrics.items()}
 
 
 def _outside(threat: ThreatModel, image: torch.Tensor, distance: float) -> str:

@@ -13,6 +13,7 @@ import torch
 
 from charpy.engine import QueryEngine, Way, as_scores
 from charpy.errors import AccessError, ModelError
+from charpy.global_state import default_dtype_kept
 from charpy.interfaces.model import Model, Output
 from charpy.ledger import Candidates, Ledger
 from charpy.losses import Aim, Objective
@@ -245,7 +246,7 @@ class Oracle:
     def _differentiable(self, rows: torch.Tensor, owner: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Images that ask for a gradient, and the scores computed from them."""
         images = as_images(rows).detach().clone().requires_grad_(True)
-        with torch.enable_grad(), threads(self._engine.threads):
+        with torch.enable_grad(), threads(self._engine.threads), default_dtype_kept():
             answers = self._gradient_way.forward(images.to(self._model.device))
             if not answers.requires_grad:
                 raise ModelError(

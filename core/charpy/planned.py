@@ -10,6 +10,7 @@ from charpy.interfaces.attack import Attack, Battery, Step
 from charpy.interfaces.certifier import Certifier
 from charpy.interfaces.dataset import Samples
 from charpy.interfaces.metric import Metric
+from charpy.measured import measured
 from charpy.plugins import Registry
 from charpy.specs import Attackers, AttackSpec, ComponentSpec, RunSpec, ThreatSpec
 from charpy.threat import Access, Norm
@@ -51,8 +52,8 @@ def metrics_of(spec: RunSpec, registry: Registry, samples: Samples) -> dict[str,
             if kind in installed:
                 scaled = "scale" in registry.load("metrics", kind).Params.model_fields
                 metrics[kind] = registry.create("metrics", kind, {"scale": 255} if scaled else {})
-    for metric in metrics.values():
-        metric(samples.images[:1], samples.images[:1])
+    for kind, metric in metrics.items():
+        measured(kind, metric, samples.images[:1], samples.images[:1])
     return metrics
 
 

@@ -83,6 +83,7 @@ def preflight(model: Model, images: torch.Tensor, labels: torch.Tensor | None = 
             found="parameters, buffers or train mode differ after the probe",
             hint="put it in eval mode; BatchNorm statistics and caches must not be updated",
         )
+    notes += [note for note in getattr(model, "notes", ()) if note not in notes]
     output = _output(model, first, notes)
     classes = _num_classes(model, first, labels)
     inferred = output is Output.LABELS and model.num_classes is None
@@ -119,6 +120,7 @@ class _Questioner:
             raise ModelError(
                 "the model changes the images that it is given",
                 where=_name(self.model),
+                expected="images as they were",
                 hint="work on a copy: `images = images - mean`, not `images -= mean`",
             )
         return self._checked(answer, images)
@@ -168,7 +170,9 @@ class _Questioner:
                 where=_name(self.model),
                 found=f"{describe(answer)} for images {tuple(images.shape)}",
                 expected=expected,
-                hint="declare `output: labels` if it predicts classes" if looks_like_labels else "",
+                hint="declare `output: labels` if it predicts classes"
+                if looks_like_labels
+                else "return one row of answers for each image, in their order, and nothing else",
             )
         if not labels:
             self._check_classes(answer, images)
@@ -185,7 +189,9 @@ class _Questioner:
                 where=_name(self.model),
                 found=f"{tuple(answer.shape)} for images {tuple(images.shape)}",
                 expected="at least 2 columns" if known is None else f"{known} columns, as declared or as before",
-                hint="a single score per image must be turned into two columns" if answer.shape[1] == 1 else "",
+                hint="a single score per image must be turned into two columns"
+                if answer.shape[1] == 1
+                else "answer with one column per class, whatever the batch holds",
             )
         self._classes = answer.shape[1]
 

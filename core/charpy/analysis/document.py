@@ -40,6 +40,9 @@ class ModelPart(Part):
     batch_invariant: bool = Field(
         default=True, description="whether an answer is free of the other images of its batch"
     )
+    steady: bool = Field(
+        default=True, description="whether it put the unchanged images into the same classes when all was done"
+    )
     micro_batch: int = Field(description="model rows in one batch")
     defenses: tuple[str, ...] = ()
     attackers: str = Field(default="adaptive", description="what the attacks saw of the defences")
@@ -91,6 +94,7 @@ IndicatorKind = Literal[
     "planted_battery",
     "randomised",
     "batch_dependent",
+    "stateful",
 ]
 
 
@@ -319,7 +323,7 @@ class BracketPart(Part):
 
 
 class RedrawPart(Part):
-    """A model with randomised defences under other draws: its accuracy, or what its witnesses leave at one level."""
+    """A randomised model under other draws: its accuracy, or what its witnesses leave at one level."""
 
     norm: str = Field(description="'': without any change")
     th: int

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from charpy.analysis.document import IndicatorKind, IndicatorPart
 from charpy.analysis.trials import Trial
+from charpy.records import SampleRow
 
 FAULTS: frozenset[IndicatorKind] = frozenset(
     {"zero_gradients", "loss_still_rising", "more_still_helps", "planted", "unbounded_fails"}
@@ -36,13 +37,15 @@ def grade_of(
     *,
     invalid: str = "",
     overlooked: bool = False,
+    doubt: str = "",
 ) -> Grade:
     """The grade of the figure under `norm` at level `th`.
 
     Invalid: a run that is no evidence (`invalid` says why), or a model whose answer to an image depends on the others
-    of its batch, so that an image has no answer to be broken. Weak: a model that answers differently each time, since
-    each witness and each failure to find one is a single draw; or, where samples `held`, attacks that may have failed,
-    or that `overlooked` the defences.
+    of its batch or on what it was asked before, so that an image has no answer to be broken. Weak: a model whose clean
+    answers leave a `doubt` (`blindness`), or that answers differently each time, since each witness and each failure to
+    find one is a single draw; or, where samples `held`, attacks that may have failed, or that `overlooked` the
+    defences.
     What is not held is broken or proven, and needs no trust in an attack.
 
     A figure rests on the attacks that know most: on those that use gradients, where there are any. One of them without
@@ -52,9 +55,10 @@ def grade_of(
     if invalid:
         return Grade("invalid", (invalid,))
     about = [p for p in indicators if p.fired and p.norm in (norm, None) and p.th in (th, None)]
-    if dependent := [part.finding for part in about if part.kind == "batch_dependent"]:
+    if dependent := [part.finding for part in about if part.kind in ("batch_dependent", "stateful")]:
         return Grade("invalid", tuple(dependent))
-    reasons = [part.finding for part in about if part.kind == "randomised"]
+    reasons = [doubt] if doubt else []
+    reasons += [part.finding for part in about if part.kind == "randomised"]
     if held:
         reasons += [OVERLOOKED] if overlooked else []
         works = any(p.kind == "planted_battery" and p.norm == norm and p.value and not p.fired for p in indicators)
@@ -62,6 +66,16 @@ def grade_of(
         reasons += [part.finding for part in about if part.kind in doubts]
         reasons += _faults(about, [trial for trial in trials if trial.norm == norm and th in trial.covers])
     return Grade("weak" if reasons else "supported", tuple(dict.fromkeys(reasons)))
+
+
+def blindness(rows: Sequence[SampleRow]) -> str:
+    """Why the answers to the unchanged images leave no room for evidence; '' where they do."""
+    said = {row.prediction for row in rows if row.valid}
+    if not any(row.valid and row.prediction == row.label for row in rows):
+        return "no image is classified correctly, so there was nothing to attack"
+    if len(said) == 1 and len({row.label for row in rows}) > 1:
+        return "the model puts every image into one class, whatever it shows"
+    return ""
 
 
 def _faults(about: Sequence[IndicatorPart], trials: Sequence[Trial]) -> list[str]:

@@ -203,6 +203,12 @@ def _of_the_model(model: ModelPart) -> list[IndicatorPart]:
             "batch_dependent", None, float(not alone), 0.0, whose,
             "an image has no answer of its own, so nothing can be broken or held: use fixed statistics",
         ),
+        _part(
+            "stateful", None, float(not model.steady), 0.0,
+            "the model put unchanged images into other classes after the attacks than before" if not model.steady
+            else "the model put the unchanged images into the same classes after the attacks as before",
+            "its answers depend on what it was asked before: take its memory out, or assess it without",
+        ),
     ]  # fmt: skip
 
 

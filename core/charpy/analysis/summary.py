@@ -26,7 +26,7 @@ from charpy.analysis.document import (
 )
 from charpy.analysis.findings import NormFindings, Population, level_costs
 from charpy.analysis.gallery import GalleryItem, read_gallery
-from charpy.analysis.grade import Grade, grade_of
+from charpy.analysis.grade import Grade, blindness, grade_of
 from charpy.analysis.indicators import indicator_parts
 from charpy.analysis.intervals import share
 from charpy.analysis.levels import safe_parts, threat_parts
@@ -114,7 +114,8 @@ def _assess(
     trials, drills = read_trials(units, run.results(model), run.witness_steps(model), found), _drills(run, model)
     indicators = indicator_parts(trials, drills, model_part, found, correct)
     overlooked = model_part.attackers == Attackers.STATIC
-    grades = {norm: _grades(part, indicators, trials, status, overlooked) for norm, part in shown.items()}
+    doubt = blindness(reading.rows)
+    grades = {norm: _grades(part, indicators, trials, status, overlooked, doubt) for norm, part in shown.items()}
     threats = _threats(run, model, found, shown, population, grades)
     safe = safe_parts(threats, valid=status.value == "valid")
     dataset = DatasetPart.model_validate(run.meta("dataset"))
@@ -191,12 +192,13 @@ def _grades(
     trials: Sequence[Trial],
     status: Status,
     overlooked: bool,
+    doubt: str,
 ) -> dict[int, Grade]:
     """The grade of each level's figure under one norm."""
     invalid = "" if status.value == "valid" else status.reason
     held = zip(shown.levels, shown.counts(Outcome.HELD), strict=True)
     return {
-        th: grade_of(shown.norm, th, count, indicators, trials, invalid=invalid, overlooked=overlooked)
+        th: grade_of(shown.norm, th, count, indicators, trials, invalid=invalid, overlooked=overlooked, doubt=doubt)
         for th, count in held
     }
 

@@ -130,7 +130,7 @@ def _brackets(assessment: Assessment) -> list[str]:
 
 
 def _redraws(assessment: Assessment) -> list[str]:
-    """Of a model with randomised defences: what is right under other draws, a line a norm."""
+    """Of a randomised model: what is right under other draws, a line a norm."""
     lines: dict[str, list[str]] = {}
     for part in assessment.redraws:
         low, high = part.interval
@@ -138,7 +138,7 @@ def _redraws(assessment: Assessment) -> list[str]:
         title = short(part.norm) if part.norm else "unchanged"
         lines.setdefault(title, []).append(f"{at}{percent(part.mean)} [{percent(low)}, {percent(high)}]")
     draws = assessment.redraws[0].draws if lines else 0
-    return [f"right under {draws} other draws of the defence, {title}: {'; '.join(of)}" for title, of in lines.items()]
+    return [f"right under {draws} other draws, {title}: {'; '.join(of)}" for title, of in lines.items()]
 
 
 def contest_table(assessment: Assessment) -> Table:

@@ -21,6 +21,7 @@ TITLES: dict[IndicatorKind, str] = {
     "unbounded_fails": "Broken without any bound",
     "randomised": "Randomised model",
     "batch_dependent": "Batch-dependent model",
+    "stateful": "Model with a memory",
 }
 
 _MEANINGS: dict[IndicatorKind, str] = {
@@ -34,12 +35,13 @@ _MEANINGS: dict[IndicatorKind, str] = {
     "unbounded_fails": "share of images; any change is allowed",
     "randomised": "other answers to the same images",
     "batch_dependent": "answers depend on the other images",
+    "stateful": "other answers after the attacks than before",
 }
 
 _NAMES = {"supported": "supported", "weak": "weak evidence", "invalid": "invalid"}
 _SHARES = frozenset({"zero_gradients", "more_still_helps", "planted", "planted_battery", "unbounded_fails"})
 _AT_LEAST = frozenset({"planted", "planted_battery", "unbounded_fails"})
-_YES_NO = frozenset({"randomised", "batch_dependent"})
+_YES_NO = frozenset({"randomised", "batch_dependent", "stateful"})
 
 
 @dataclass(frozen=True)

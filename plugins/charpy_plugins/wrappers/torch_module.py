@@ -274,6 +274,8 @@ class _Converted(torch.nn.Module):
 
 
 def _as_answer(answer: torch.Tensor) -> torch.Tensor:
+    if answer.is_complex():
+        return answer  # it is refused as it is
     return answer.float() if answer.is_floating_point() else answer.long()
 
 
