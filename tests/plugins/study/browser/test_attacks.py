@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from playwright.sync_api import Error
 
 ELSEWHERE = "http://elsewhere.invalid"
 
@@ -86,7 +87,13 @@ def test_every_form_needs_its_token(taking_part, path):
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain"])
 def test_ten_megabytes_are_refused(taking_part, kind):
-    status = send(taking_part, data=b"label=1&" + b"x" * 10_000_000, headers={"Content-Type": kind})
+    body = b"label=1&" + b"x" * 10_000_000
+    try:
+        status = send(taking_part, data=body, headers={"Content-Type": kind})
+    except Error as closed:
+        if not re.search("ECONNRESET|EPIPE", str(closed)):
+            raise
+        status = 413  # the server hung up before all was sent
     assert status == 413
 
 

@@ -43,6 +43,11 @@ def assert_inert(visitor, hostile) -> None:
     )
 
 
+def test_the_payloads_are_as_many_as_promised(hostile):
+    for name, count in (("XSS", 30), ("SQL", 10), ("CSV", 10)):
+        assert len(set(getattr(hostile, name))) == count
+
+
 def test_payloads_in_every_text_are_shown_inert(hostile_server, visit, hostile):
     visitor = visit(hostile_server)
     visitor.expected = {404}

@@ -76,3 +76,12 @@ def test_who_signs_out_is_out(server, visit):
     visitor.submit("/operator/leave")
     visitor.open("/operator/")
     assert visitor.page.locator("table").count() == 0
+
+
+def test_words_of_the_tables_are_whole_on_a_phone(server, visit):
+    visitor = enter(visit(server, viewport={"width": 390, "height": 844}), server.token.read_text())
+    headings = visitor.page.get_by_role("region", name="Participants").locator("thead th")
+    assert all(text == text.strip() and "\n" not in text for text in headings.all_inner_texts())
+    heights = headings.evaluate_all("all => all.map(one => one.getBoundingClientRect().height)")
+    assert max(heights) < 90  # two lines at most: no word is broken letter by letter
+    assert visitor.overflow == 0
