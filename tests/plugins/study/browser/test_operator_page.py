@@ -9,7 +9,7 @@ from charpy_plugins.study.responses import State
 
 @pytest.fixture(scope="module")
 def server(serve, make_study):
-    return serve(make_study(questions=2, checks=0, sizes=(1,)))
+    return serve(make_study(questions=2, checks=0, sizes=(1,)))  # lets in five times a minute
 
 
 def enter(visitor, token: str):
@@ -78,8 +78,8 @@ def test_who_signs_out_is_out(server, visit):
     assert visitor.page.locator("table").count() == 0
 
 
-def test_words_of_the_tables_are_whole_on_a_phone(server, visit):
-    visitor = enter(visit(server, viewport={"width": 390, "height": 844}), server.token.read_text())
+def test_words_of_the_tables_are_whole_on_a_phone(short, visit):
+    visitor = enter(visit(short, viewport={"width": 390, "height": 844}), short.token.read_text())
     headings = visitor.page.get_by_role("region", name="Participants").locator("thead th")
     assert all(text == text.strip() and "\n" not in text for text in headings.all_inner_texts())
     heights = headings.evaluate_all("all => all.map(one => one.getBoundingClientRect().height)")
