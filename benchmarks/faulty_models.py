@@ -243,8 +243,8 @@ def text_of(rows: dict[str, dict[str, str]]) -> str:
 {STEPS} steps, and Square of {QUERIES} queries where charpy and AutoAttack run it. A figure is robust
 accuracy.
 
-charpy gives {len(trusted)} of them a figure that is neither `invalid` nor weak evidence nor refused ({names}: put right,
-and the report says how), and {len(silent)} without saying anything. Figures without a word of warning by others:
+charpy gives {len(trusted)} of them a figure that is neither `invalid` nor weak evidence nor refused
+({names}: put right, and the report says how), and {len(silent)} without saying anything. Figures without a word of warning by others:
 {", ".join(counts)}.
 
 {table(rows)}

@@ -1,7 +1,7 @@
 """Plugins that lie, and what becomes of each: rows 33 and 37 of the hostile inputs.
 
-`LIES` is the table: who lies, about what, and how it comes out. Seven attacks that claim what the judge sees to be false
-stand in tests/core/test_third_party.py as well, with every detail of the report.
+`LIES` is the table: who lies, about what, and how it comes out. What the report says of false claims in every detail
+stands in tests/core/test_third_party.py.
 """
 
 from __future__ import annotations

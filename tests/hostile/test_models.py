@@ -182,7 +182,7 @@ def test_refused(refused, name, on_shades):
 
 INVALID = {
     "nan": "no valid answer", "inf": "no valid answer", "minus_inf": "no valid answer", "half_inf": "no valid answer",
-    "nan_of_one": "invalid", "nan_under_attack": "NaN or infinity",
+    "nan_under_attack": "NaN or infinity",
 }  # fmt: skip
 
 
