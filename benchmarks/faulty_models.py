@@ -9,6 +9,7 @@ a time limit; the figure is the one that its own documentation computes. Writes 
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import select
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 import traceback
+import types
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +70,8 @@ def peer(library: str, *names: str) -> None:
     """One library on each model, in a forked process each; a line of JSON a model."""
     folder = os.environ.get("CHARPY_PEERS")
     loaded = Peers.load(Path(folder) if folder else None)
+    if folder:
+        sys.path.append(str(Path(folder) / "deps"))  # what ART imports and is not installed, if it lies there
     data = samples()
     try:
         measure = robust_accuracy(library, loaded)
@@ -80,8 +84,13 @@ def peer(library: str, *names: str) -> None:
 
 
 def ours(name: str) -> str:
-    """What `charpy run` says of one model, in a few words."""
-    attacks = [{"kind": "pgd", "params": {"steps": STEPS}}, {"kind": "square"}]
+    """What `charpy run` says of one model, in a few words; where it gives no gradients, of Square alone."""
+    both = [{"kind": "pgd", "params": {"steps": STEPS}}, {"kind": "square"}]
+    said = _run(name, both)
+    return f"{_run(name, both[1:])} (Square alone)" if "needs GRADIENTS" in said else said
+
+
+def _run(name: str, attacks: list[dict[str, Any]]) -> str:
     spec = {
         "data": {"kind": "digits", "samples": SAMPLES},
         "models": [{"reference": f"faulty_zoo:{name}"}],
@@ -154,6 +163,11 @@ def robust_accuracy(library: str, peers: Peers) -> Callable[..., float]:
             return 100 * right(module, found, labels)
 
         return torchattacks
+    if importlib.util.find_spec("six") is None:  # which ART imports and does not ask for
+        sys.modules["six"] = types.ModuleType("six")
+        sys.modules["six"].__dict__.update(
+            string_types=(str,), integer_types=(int,), add_metaclass=lambda _: lambda c: c
+        )
     from art.attacks.evasion import ProjectedGradientDescent
     from art.estimators.classification import PyTorchClassifier
 
@@ -244,7 +258,8 @@ def text_of(rows: dict[str, dict[str, str]]) -> str:
 accuracy.
 
 charpy gives {len(trusted)} of them a figure that is neither `invalid` nor weak evidence nor refused
-({names}: put right, and the report says how), and {len(silent)} without saying anything. Figures without a word of warning by others:
+({names}: put right, and the report says how), and {len(silent)} without saying anything. Figures without a word of
+warning by others:
 {", ".join(counts)}.
 
 {table(rows)}

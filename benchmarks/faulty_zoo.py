@@ -59,7 +59,7 @@ def infinite(net: Faulty, x: torch.Tensor) -> Any:
 
 @fault("NaN wherever an image is no clean one")
 def nan_under_attack(net: Faulty, x: torch.Tensor) -> Any:
-    clean = ((x * 16).frac() < 0.07).float().mean((1, 2, 3)) > 0.999  # digits are near k/16
+    clean = ((x * 16 - (x * 16).round()).abs() < 0.04).flatten(1).all(1)  # digits lie near k/16
     return torch.where(clean[:, None], net.network(x), torch.nan)
 
 
@@ -80,10 +80,10 @@ def memorising(net: Faulty, x: torch.Tensor) -> Any:
     return torch.stack(answers)
 
 
-@fault("always right from the 3,000th image on that it is asked about")
+@fault("another function from the 3,000th image on that it is asked about")
 def turning(net: Faulty, x: torch.Tensor) -> Any:
     net.state["asked"] += len(x)
-    return net.network(x) if net.state["asked"] < 3000 else net.network((x > 0.5).float())
+    return net.network(x) if net.state["asked"] < 3000 else net.network(((x - 0.5) * 50).sigmoid())
 
 
 @fault("halves the images that it is given, in place")

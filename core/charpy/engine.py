@@ -16,6 +16,7 @@ import torch
 from charpy.errors import ModelError
 from charpy.global_state import default_dtype_kept
 from charpy.interfaces.model import Model, Output
+from charpy.memory import out_of_memory, release
 from charpy.pixels import as_images
 from charpy.threads import threads
 
@@ -70,7 +71,8 @@ class QueryEngine:
         bare_gradient: the same by the model as given.
         threads: torch threads that the model computes with; the code around it runs with one.
         num_classes: K, as the model answered; 0 where it gives labels only.
-        notes: why another way was not taken.
+        notes: why another way was not taken; that memory ran out.
+        most: rows that fit the memory.
     """
 
     model: Model
@@ -82,6 +84,7 @@ class QueryEngine:
     threads: int = 1
     num_classes: int = 2
     notes: list[str] = field(default_factory=list)
+    most: int = 2**31
 
     @classmethod
     def measure(
@@ -106,8 +109,11 @@ class QueryEngine:
         most = int(SIZES[-1] * fixed)
         rows = images.repeat(-(-most // len(images)), 1, 1, 1)[:most]
         notes: list[str] = []
-        if _slow(model.predict, rows[:fixed]):
-            rows = rows[:fixed]  # tuning would cost more than it could gain
+        fitting = _fitting(model.predict, rows[:fixed])
+        if fitting < fixed:
+            notes.append(f"memory ran out at {2 * fitting} rows: batches of {fitting}")
+        if fitting < fixed or _slow(model.predict, rows[:fixed]):
+            rows = rows[:fitting]  # tuning would cost more than it could gain
         as_given = _time("as given", model.predict, rows)
         chosen = _choose(model, model.forwards(), rows, output, as_given, keep, notes)
         batch = (batch_size or chosen.batch) if chosen.invariant else fixed
@@ -127,7 +133,8 @@ class QueryEngine:
             tuned = (batch_size or gradient.batch) if gradient.invariant else fixed
             gradient = replace(gradient, batch=tuned)
             own = replace(own, batch=tuned if own.invariant else fixed)
-        return cls(model, output, kept, bare, gradient, own, torch.get_num_threads(), classes, notes)
+        most = fitting if fitting < fixed else 2**31
+        return cls(model, output, kept, bare, gradient, own, torch.get_num_threads(), classes, notes, most)
 
     @property
     def slack(self) -> float:
@@ -164,12 +171,32 @@ class QueryEngine:
     @torch.no_grad()
     def _ask(self, way: Way, candidates: torch.Tensor) -> torch.Tensor:
         device, size = self.model.device, way.batch
-        pieces = []
+        pieces: list[torch.Tensor] = []
+
+        def ask(rows: torch.Tensor) -> None:
+            images = as_images(rows.to(device))
+            pieces.append(way.forward(images if images is not rows else images.clone()))
+
         with threads(self.threads), default_dtype_kept():
-            for piece in torch.split(candidates, size):
-                images = as_images(piece.to(device))
-                pieces.append(way.forward(images if images is not piece else images.clone()))
+            for piece in torch.split(candidates, min(size, self.most)):
+                self.in_halves(ask, piece)
         return as_scores(torch.cat(pieces), self.output)
+
+    def in_halves(self, work: Callable[..., None], *rows: torch.Tensor) -> None:
+        """`work(*rows)`; where memory runs out, on one half of the rows `(M, ...)` after the other. It is noted."""
+        try:
+            work(*rows)
+            return
+        except Exception as cause:
+            if len(rows[0]) < 2 or not out_of_memory(cause):
+                raise
+        release()
+        half = len(rows[0]) // 2
+        if half < self.most:
+            self.most = half
+            self.notes.append(f"memory ran out at {len(rows[0])} rows: batches of {half}")
+        self.in_halves(work, *(part[:half] for part in rows))
+        self.in_halves(work, *(part[half:] for part in rows))
 
 
 def _choose(
@@ -231,7 +258,13 @@ def _time(name: str, forward: Forward, rows: torch.Tensor) -> Way:
     best: tuple[float, int] = (float("inf"), fixed)
     answers = []
     for size in (max(1, int(share * fixed)) for share in sorted(SIZES, key=lambda share: abs(share - 1))):
-        seconds, answer = _best_of(forward, rows, size, started)
+        try:
+            seconds, answer = _best_of(forward, rows, size, started)
+        except Exception as cause:
+            if answers and out_of_memory(cause):
+                release()
+                continue
+            raise
         answers.append(answer)
         if seconds < 0.95 * best[0]:
             best = (seconds, size)
@@ -244,7 +277,15 @@ def _slope(forward: Forward, images: torch.Tensor, output: Output) -> torch.Tens
     """The gradient `(N, C, H, W)` of the sum of squared scores."""
     with torch.enable_grad():
         leaf = images.detach().clone().requires_grad_(True)
-        slope: torch.Tensor = torch.autograd.grad(as_scores(forward(leaf), output).square().sum(), leaf)[0]
+        answers = as_scores(forward(leaf), output)
+        if not answers.requires_grad:
+            raise ModelError(
+                "the model's scores have ceased to be differentiable",
+                found="an answer without a gradient, after one with",
+                expected="the same kind of answer each time",
+                hint="declare its access as SCORES, so that attacks without gradients assess it",
+            )
+        slope: torch.Tensor = torch.autograd.grad(answers.square().sum(), leaf, materialize_grads=True)[0]
         return slope
 
 
@@ -294,6 +335,21 @@ def _disturbed(images: torch.Tensor) -> torch.Tensor:
     drawn = torch.rand(images.shape, generator=generator).to(images.device) < 0.5
     drawn[::2] = False
     return torch.where(drawn, noise, images)
+
+
+@torch.no_grad()
+def _fitting(forward: Forward, rows: torch.Tensor) -> int:
+    """How many of `rows` the model answers at once before memory runs out: all, or these halved and halved again."""
+    size = len(rows)
+    while True:
+        try:
+            forward(rows[:size].clone())
+            return size
+        except Exception as cause:
+            if size < 2 or not out_of_memory(cause):
+                raise
+        release()
+        size //= 2
 
 
 @torch.no_grad()

@@ -221,6 +221,9 @@ def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequenc
         site.watch.enter(Stage("close", f"comparing model {subjects[index].title} with what it was"))
         _unchanged(subjects[index], item.bench)
         _replay(site, run, index, subjects[index], item.bench)
+        if (part := run.meta("models")[index])["engine_notes"] != item.bench.engine.notes:
+            known = dict.fromkeys([*part["engine_notes"], *item.bench.engine.notes])
+            run.set_meta(models=_models_with(run, index, engine_notes=list(known)))
     doubts = [warning for index, subject in enumerate(subjects) for warning in _doubts(site, run, index, subject)]
     doubts += [
         f"{levels.count(OWN)} of {len(levels)} samples have the {norm} level 0: only the image itself is inside, "
@@ -271,7 +274,7 @@ def _clean(site: Site, run: RunFile, index: int, title: str, bench: Bench) -> ND
         facts: dict[str, Any] = {"dataset": _dataset_part(data, spec, duplicates.unique, len(rows))}
         if wavered:
             note = f"randomised: {wavered} of {len(rows)} labels changed when all images were shown again"
-            facts["models"] = _models_with(run, index, note, deterministic=False)
+            facts["models"] = _models_with(run, index, note=note, deterministic=False)
         run.write_samples(index, rows, warnings=warnings, **facts)
     return np.array([row.valid and row.prediction == row.label for row in rows])
 
@@ -308,13 +311,14 @@ def _replay(site: Site, run: RunFile, index: int, subject: Subject, bench: Bench
     count = max(sum(changed(judge, images, of) for images, of in pieces) for judge in judges)
     if count:
         note = f"stateful: {count} of {len(rows)} unchanged images have another label at the end than at the beginning"
-        run.set_meta(models=_models_with(run, index, note, steady=False))
+        run.set_meta(models=_models_with(run, index, note=note, steady=False))
 
 
-def _models_with(run: RunFile, index: int, note: str, **facts: Any) -> list[dict[str, Any]]:
+def _models_with(run: RunFile, index: int, *, note: str = "", **facts: Any) -> list[dict[str, Any]]:
     """What is known of the models, with more about one of them."""
     parts: list[dict[str, Any]] = run.meta("models")
-    parts[index] = {**parts[index], **facts, "notes": [*parts[index]["notes"], note]}
+    notes = [*parts[index]["notes"], *([note] if note else [])]
+    parts[index] = {**parts[index], "notes": notes, **facts}
     return parts
 
 

@@ -192,7 +192,8 @@ class Oracle:
             return Gradients(values, gradient, scores)
         objective = self._aim.objective(loss, owner)
         whole = len(rows) == len(candidates)
-        for piece, places in self._pieces(rows, allowed):
+
+        def work(piece: torch.Tensor, places: torch.Tensor) -> None:
             images, answers = self._differentiable(piece, owner[places])
             with torch.enable_grad():
                 value = objective(answers, places)
@@ -202,6 +203,9 @@ class Oracle:
                 gradient[places[0] : places[-1] + 1] = slope
             else:
                 gradient[places] = slope
+
+        for piece, places in self._pieces(rows, allowed):
+            self._engine.in_halves(work, piece, places)
         self._ledger.watch(owner[allowed], gradient if whole else gradient[allowed])
         self._gradient_rows += len(rows)
         self._record(rows, owner[allowed], scores if whole else scores[allowed], self._gradient_way, keep=not rehearsal)
@@ -224,12 +228,16 @@ class Oracle:
         scores = torch.full((len(candidates), self._engine.num_classes), torch.nan, device=owner.device)
         if not len(rows):
             return Jacobian(scores, gradients)
-        for piece, places in self._pieces(rows, allowed):
+
+        def work(piece: torch.Tensor, places: torch.Tensor) -> None:
             images, answers = self._differentiable(piece, owner[places])
             wanted = answers.gather(1, classes[places])
             for nth in range(each):
                 gradients[places, nth] = _slope(wanted[:, nth], images, again=nth < each - 1)
             scores[places] = answers.detach()
+
+        for piece, places in self._pieces(rows, allowed):
+            self._engine.in_halves(work, piece, places)
         self._ledger.watch(owner[allowed], gradients[allowed].flatten(1, 2))
         self._gradient_rows += len(rows) * each
         self._record(rows, owner[allowed], scores[allowed], self._gradient_way, each)
@@ -240,7 +248,7 @@ class Oracle:
         return self._engine.gradient or self._engine.bare
 
     def _pieces(self, rows: torch.Tensor, places: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        size = self.gradient_batch
+        size = min(self.gradient_batch, self._engine.most)
         return zip(torch.split(rows, size), torch.split(places, size), strict=True)
 
     def _differentiable(self, rows: torch.Tensor, owner: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,13 +6,14 @@ refused here with the shapes; what can be scored but must be known is noted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from charpy.errors import CharpyError, DataError, ModelError
 from charpy.global_state import generator_states, global_state_kept
 from charpy.interfaces.model import Model, Output
+from charpy.memory import out_of_memory, release
 from charpy.pixels import as_images
 from charpy.threat import Access
 
@@ -62,9 +63,22 @@ def preflight(model: Model, images: torch.Tensor, labels: torch.Tensor | None = 
             the model changes its images or itself, or it fails.
         DataError: no images, or a label that the model has no class for.
     """
+    try:
+        return _looked_at(model, images[:PROBE], labels)
+    except ModelError as error:
+        fewer = min(len(images), PROBE) // 2
+        if not fewer or not out_of_memory(error.__cause__ or error):
+            raise
+    release()
+    found = preflight(model, images[:fewer], labels)
+    return replace(found, notes=(*found.notes, f"memory ran out at {2 * fewer} images: the probe was {fewer}"))
+
+
+def _looked_at(model: Model, images: torch.Tensor, labels: torch.Tensor | None) -> Preflight:
+    """`preflight` of all `images`."""
     if not len(images):
         raise DataError("no images to try the model on", expected="at least one", hint="give at least one image")
-    probe = as_images(images[:PROBE].to(model.device))
+    probe = as_images(images.to(model.device))
     _check_input_shape(model, probe)
     state = model.state_digest()
     notes: list[str] = []

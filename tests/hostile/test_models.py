@@ -223,8 +223,9 @@ LOWERED = {
 
 @pytest.mark.parametrize("name", LOWERED)
 def test_no_figure_is_supported(charpy, name, on_shades):
-    _, report, _ = assess(charpy, name, *on_shades)
+    code, report, _ = assess(charpy, name, *on_shades)
     grade, say = LOWERED[name]
+    assert code == (3 if grade == "invalid" else 0)
     assert {threat["grade"] for threat in report["threats"]} == {grade}
     assert say in said(report)
 
@@ -273,6 +274,8 @@ def test_what_can_be_put_right_is_and_is_said(charpy, name, on_shades):
     assert torch.is_grad_enabled()
     assert NOTED[name] is None or NOTED[name] in said(report)
     assert report["clean_accuracy"] == 1
+    masked = [t for t in report["threats"] if "no gradient reaches the images" in " ".join(t["grade_reasons"])]
+    assert bool(masked) == (name in ("detached", "switches_gradients_off"))
     assert (report["model"]["access"] == "SCORES") == (name in ("detached", "mutates", "switches_gradients_off"))
 
 

@@ -18,6 +18,8 @@ DOUBTS: frozenset[IndicatorKind] = frozenset({"black_box_better", "transfer_bett
 """Indicators of the attacks as a whole. Each weakens the figure."""
 
 
+MASKED = "no gradient reaches the images, so that only attacks without gradients were tried"
+
 OVERLOOKED = "the attacks overlooked the defences: what holds here shows only that nothing found without them transfers"
 
 
@@ -38,6 +40,7 @@ def grade_of(
     invalid: str = "",
     overlooked: bool = False,
     doubt: str = "",
+    masked: bool = False,
 ) -> Grade:
     """The grade of the figure under `norm` at level `th`.
 
@@ -45,7 +48,7 @@ def grade_of(
     of its batch or on what it was asked before, so that an image has no answer to be broken. Weak: a model whose clean
     answers leave a `doubt` (`blindness`), or that answers differently each time, since each witness and each failure to
     find one is a single draw; or, where samples `held`, attacks that may have failed, or that `overlooked` the
-    defences.
+    defences, or a model of a kind that has gradients which are `masked`.
     What is not held is broken or proven, and needs no trust in an attack.
 
     A figure rests on the attacks that know most: on those that use gradients, where there are any. One of them without
@@ -61,6 +64,7 @@ def grade_of(
     reasons += [part.finding for part in about if part.kind == "randomised"]
     if held:
         reasons += [OVERLOOKED] if overlooked else []
+        reasons += [MASKED] if masked else []
         works = any(p.kind == "planted_battery" and p.norm == norm and p.value and not p.fired for p in indicators)
         doubts = DOUBTS if works else DOUBTS | {"unbounded_fails"}
         reasons += [part.finding for part in about if part.kind in doubts]

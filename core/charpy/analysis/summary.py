@@ -114,8 +114,10 @@ def _assess(
     trials, drills = read_trials(units, run.results(model), run.witness_steps(model), found), _drills(run, model)
     indicators = indicator_parts(trials, drills, model_part, found, correct)
     overlooked = model_part.attackers == Attackers.STATIC
-    doubt = blindness(reading.rows)
-    grades = {norm: _grades(part, indicators, trials, status, overlooked, doubt) for norm, part in shown.items()}
+    doubt, masked = blindness(reading.rows), any(note.startswith("no gradients") for note in model_part.notes)
+    grades = {
+        norm: _grades(part, indicators, trials, status, overlooked, doubt, masked) for norm, part in shown.items()
+    }
     threats = _threats(run, model, found, shown, population, grades)
     safe = safe_parts(threats, valid=status.value == "valid")
     dataset = DatasetPart.model_validate(run.meta("dataset"))
@@ -193,12 +195,23 @@ def _grades(
     status: Status,
     overlooked: bool,
     doubt: str,
+    masked: bool,
 ) -> dict[int, Grade]:
     """The grade of each level's figure under one norm."""
     invalid = "" if status.value == "valid" else status.reason
     held = zip(shown.levels, shown.counts(Outcome.HELD), strict=True)
     return {
-        th: grade_of(shown.norm, th, count, indicators, trials, invalid=invalid, overlooked=overlooked, doubt=doubt)
+        th: grade_of(
+            shown.norm,
+            th,
+            count,
+            indicators,
+            trials,
+            invalid=invalid,
+            overlooked=overlooked,
+            doubt=doubt,
+            masked=masked,
+        )
         for th, count in held
     }
 

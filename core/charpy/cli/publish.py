@@ -13,6 +13,7 @@ from charpy.cli.console import results
 from charpy.reports.inert import visible
 
 if TYPE_CHECKING:
+    from charpy.analysis.document import Assessment
     from charpy.analysis.summary import RunSummary
     from charpy.plugins import Registry
 
@@ -36,8 +37,13 @@ def publish(run_file: Path, out: Path, formats: Sequence[str], plugins: Registry
     console = results()
     for path in [*written, run_file]:
         console.print(visible(str(path)), soft_wrap=True)
-    whole = all(part.status == "valid" and not part.lost for part in summary.assessments)
-    return PASS if whole else NO_EVIDENCE
+    return PASS if all(_is_evidence(part) for part in summary.assessments) else NO_EVIDENCE
+
+
+def _is_evidence(part: Assessment) -> bool:
+    """Whether the run is valid, lost nothing, and has a figure that means something."""
+    meaningless = bool(part.threats) and all(threat.grade == "invalid" for threat in part.threats)
+    return part.status == "valid" and not part.lost and not meaningless
 
 
 def _one_each(report: object, summary: RunSummary, out: Path) -> list[Path]:
