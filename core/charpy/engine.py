@@ -256,7 +256,7 @@ def _time(name: str, forward: Forward, rows: torch.Tensor) -> Way:
     started = time.perf_counter()
     fixed = fixed_batch(rows)
     best: tuple[float, int] = (float("inf"), fixed)
-    answers = []
+    answers: list[torch.Tensor] = []
     for size in (max(1, int(share * fixed)) for share in sorted(SIZES, key=lambda share: abs(share - 1))):
         try:
             seconds, answer = _best_of(forward, rows, size, started)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from charpy import checks
-from charpy.engine import QueryEngine
 from charpy.environment import environment, now
 from charpy.errors import DataError, ModelError
 from charpy.global_state import generators_seeded, global_state_kept
@@ -22,23 +20,22 @@ from charpy.interfaces.model import Model
 from charpy.judge import Judge
 from charpy.lock import only_writer
 from charpy.own_levels import own_levels
-from charpy.planned import PlannedAttack, attacks_of, certifiers_of, metrics_of
+from charpy.planned import certifiers_of
 from charpy.plugins import Registry
 from charpy.plugins import registry as installed
-from charpy.preflight import Preflight, preflight
 from charpy.proofs import Proofs
+from charpy.ready import Ready, made_ready
 from charpy.records import SampleRow
 from charpy.redraws import DRAWS, redrawn_rows
 from charpy.runfile import RunFile
+from charpy.site import Site
 from charpy.specs import Attackers, OwnLevels, RunSpec
 from charpy.stages import Progress, Stage, Watch
 from charpy.steadiness import answer_warnings, changed, rejection_warning, wavering
 from charpy.subjects import Subject, chosen_samples, components_of, identity_of, open_dataset, subject_of
-from charpy.threat import OWN, Access, Goal, ThreatModel
+from charpy.threat import OWN, ThreatModel
 from charpy.unit import Bench
-from charpy.walk import Site, Walk, plan
-
-PROBE = 64
+from charpy.walk import Walk, plan
 
 PLANTED = 8
 """Samples on which every attack is tried with a planted adversarial example."""
@@ -80,7 +77,9 @@ def evaluate(
             radius = ThreatModel.at_level(threat.norm, max(threat.levels)).radius
             checks.check_threat(threat.norm, radius, data.shape, where="threats")
     executor = plugins.create("executors", spec.executor.kind, spec.executor.params)
-    site = Site(spec, plugins, data, indices, executor, listen, watch=watch)
+    named = subjects is None and dataset is None
+    site = Site(spec, plugins, data, indices, executor, listen, watch=watch, named=named)
+    executor.unit_seconds, executor.alive = spec.limits.unit_seconds, lambda: site.tell(0.0, "")
     site.own = {
         threat.norm: own_levels(
             threat.norm, threat.levels, data, (name for shard in site.shards() for name in site.read(shard).ids)
@@ -88,8 +87,11 @@ def evaluate(
         for threat in spec.threats
         if isinstance(threat.levels, OwnLevels)
     }
-    with only_writer(path), global_state_kept([]):
-        _run(site, path, identity, models, opened)
+    try:
+        with only_writer(path), global_state_kept([]):
+            _run(site, path, identity, models, opened)
+    finally:
+        executor.close()
 
 
 def _opened(subject: Subject, watch: Watch) -> Model:
@@ -108,10 +110,10 @@ def _run(
                 engines = {
                     part["name"]: (part["engine"], part.get("gradient_engine")) for part in run.meta("models", [])
                 }
-                _drive(site, run, models, _ready(site, models, opened, engines))
+                _drive(site, run, models, made_ready(site, models, opened, engines))
                 run.seal()
         return
-    ready = _ready(site, models, opened)
+    ready = made_ready(site, models, opened)
     with RunFile.create(path, site.spec.model_dump(mode="json"), identity) as run:
         try:
             _drive(site, run, models, ready)
@@ -122,76 +124,7 @@ def _run(
             raise
 
 
-@dataclass(frozen=True)
-class _Ready:
-    """A model that passed its checks: what its units work with, what the preflight found of the model that is judged,
-    what the attacks may use, and the attacks per threat."""
-
-    bench: Bench
-    found: Preflight
-    access: Access
-    attacks: list[list[PlannedAttack]]
-
-
-def _ready(
-    site: Site,
-    subjects: Sequence[Subject],
-    opened: Sequence[Model],
-    engines: Mapping[str, tuple[str, str | None]] | None = None,
-) -> list[_Ready]:
-    """Check every model on a probe of the data and choose its engine and attacks, before anything is written.
-
-    `engines` are those that a resumed run began with, by title: of forward-only queries, and of gradients.
-    """
-    spec, data = site.spec, site.data
-    probe = site.read(range(min(PROBE, len(site.indices))))
-    checks.check_samples(probe, shape=data.shape, num_classes=None, grid=spec.grid, where=data.name)
-    metrics = metrics_of(spec, site.registry, probe)
-    ready = []
-    for subject, model in zip(subjects, opened, strict=True):
-        site.watch.enter(Stage("open", f"trying model {subject.title} on {len(probe.labels)} samples"))
-        found = preflight(model, probe.images, probe.labels)
-        if found.classes_inferred:
-            found = replace(found, num_classes=max(found.num_classes, len(data.class_names)))
-            if any(threat.goal is Goal.TARGETED for threat in spec.threats):
-                raise ModelError(
-                    "a targeted threat needs to know the model's classes, and this model only gives labels",
-                    where=subject.title,
-                    hint="declare the number of classes of the model, or leave the goal untargeted",
-                )
-        if len(data.class_names) > found.num_classes:
-            raise ModelError(
-                "the data has more classes than the model",
-                where=subject.title,
-                found=f"{len(data.class_names)} classes in {data.name}, {found.num_classes} in the model",
-                hint="give the data set that the model was trained on",
-            )
-        facing, seen = subject.facing(model, data.shape), found
-        if facing is not model:
-            seen = preflight(facing, probe.images, probe.labels)
-        access = min(seen.access, Access.SCORES) if subject.attackers is Attackers.BLACK_BOX else seen.access
-        attacks = [attacks_of(threat, access, site.registry, subject.attackers) for threat in spec.threats]
-        for threat, planned in zip(spec.threats, attacks, strict=True):
-            for item in planned:
-                item.attack.prepare(threat.norm, threat.goal, (site.read(shard) for shard in site.shards()))
-        keep, keep_gradient = (engines or {}).get(subject.title, (None, None))
-        with global_state_kept([]):
-            engine = QueryEngine.measure(
-                facing,
-                seen.output,
-                probe.images,
-                batch_size=spec.batch_size,
-                keep=keep,
-                gradients=any(item.attack.access is Access.GRADIENTS for planned in attacks for item in planned),
-                keep_gradient=keep_gradient,
-            )
-        judge = Judge(subject.open(), found.output, data.shape, metrics)
-        bench = Bench(facing, engine, judge, found.num_classes, spec.seed)
-        ready.append(_Ready(bench, found, access, attacks))
-    return ready
-
-
-def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequence[_Ready]) -> None:
+def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequence[Ready]) -> None:
     """Everything that is not in the run file yet."""
     spec, registry = site.spec, site.registry
     site.planned = len(site.shards()) * sum(
@@ -347,7 +280,7 @@ def _doubts(site: Site, run: RunFile, index: int, subject: Subject) -> list[str]
     return [*doubts, *([rejected] if rejected else [])]
 
 
-def _model_part(subject: Subject, item: _Ready, data: Dataset) -> dict[str, Any]:
+def _model_part(subject: Subject, item: Ready, data: Dataset) -> dict[str, Any]:
     bench, found, model = item.bench, item.found, item.bench.judge.model
     return {
         "name": subject.title,

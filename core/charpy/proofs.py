@@ -123,7 +123,7 @@ class Proofs:
         return done
 
     def _certify(self, planned: PlannedProof, key: ProofKey, samples: list[int]) -> dict[int, bool]:
-        shard, model, failure = self.walk.shard_of(samples), self.walk.bench.model, ""
+        shard, model, failure = self.walk.station.shard_of(samples), self.walk.bench.model, ""
         started = time.perf_counter()
         if why := self.walk.site.watch.enter(Stage("proof", f"proof by {planned.kind}", key)):
             proven = dict.fromkeys(samples, False)

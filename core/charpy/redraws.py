@@ -10,8 +10,8 @@ import torch
 from charpy.judge import Judge
 from charpy.pixels import unpack
 from charpy.records import WitnessRow
+from charpy.site import Site
 from charpy.threat import DISTANCE_TOLERANCE, OWN, default_levels
-from charpy.walk import Site
 
 DRAWS = 10
 """Other seeds of the defence: 1 to 10 more than the spec's."""

@@ -208,13 +208,17 @@ def chosen_samples(dataset: Dataset, spec: DataSpec) -> list[int]:
 def identity_of(
     spec: RunSpec, dataset: Dataset, fingerprints: Mapping[str, Mapping[str, str]], registry: Registry
 ) -> dict[str, str]:
-    """What a run is about, as key -> value: every field of the spec, the data, the models, the plugins in it."""
+    """What a run is about, as key -> value: the spec, the data, the models, the plugins in it.
+
+    Of the spec every field but the executor: where a unit is computed changes nothing.
+    """
     taken = _taken_from_elsewhere(spec, registry)
     own = {f"threats.{n}.levels": threat.levels for n, threat in enumerate(spec.threats)}
     tables = {place: levels for place, levels in own.items() if isinstance(levels, OwnLevels)}
     placed = ("data.params.", "models.", *(f"{attack}.params." for attack in taken), *(f"{t}." for t in tables))
     sources = {f"{attack}.params.source" for attack in taken}
     leaves = _leaves(spec.model_dump(mode="json"))
+    leaves = [(key, value) for key, value in leaves if not key.startswith("executor.")]
     identity = {f"spec.{key}": value for key, value in leaves if key not in sources and not _is_location(key, placed)}
     identity["data.fingerprint"] = dataset.fingerprint()
     identity |= {f"spec.{place}": digest_of(levels) for place, levels in tables.items()}
@@ -225,7 +229,8 @@ def identity_of(
         identity |= {f"metric.{item.kind}.{key}": value for key, value in metric.fingerprint().items()}
     for title, fingerprint in fingerprints.items():
         identity |= {f"model.{title}.{key}": value for key, value in fingerprint.items()}
-    identity |= {f"plugin.{component}": version for component, version in components_of(spec, registry).items()}
+    parts = components_of(spec, registry)
+    identity |= {f"plugin.{part}": version for part, version in parts.items() if not part.startswith("executors/")}
     return identity
 
 

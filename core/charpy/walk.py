@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,51 +11,19 @@ from numpy.typing import NDArray
 
 from charpy import checks
 from charpy.interfaces.attack import Family
-from charpy.interfaces.dataset import Dataset, Samples
-from charpy.interfaces.executor import Executor
+from charpy.interfaces.executor import Lost
 from charpy.levels import LevelSearch
 from charpy.outcome import Outcome
-from charpy.pixels import as_images
 from charpy.planned import PlannedAttack
 from charpy.planted import Drill
-from charpy.plugins import Registry
 from charpy.records import UnitKey, UnitRecord
 from charpy.runfile import RunFile
+from charpy.site import Site
 from charpy.specs import RunSpec, ThreatSpec
-from charpy.stages import Progress, Stage, Watch
-from charpy.threat import DEFAULT_LEVELS, DISTANCE_TOLERANCE, DUAL, FIRST_LEVEL, OWN, Access, Norm, ThreatModel
-from charpy.unit import Bench, Shard, compute_unit, drill_attack, lost_unit
-
-
-@dataclass
-class Site:
-    """What every walk of a run shares: the spec, the samples, the executor, and how far the run is."""
-
-    spec: RunSpec
-    registry: Registry
-    data: Dataset
-    indices: list[int]
-    executor: Executor
-    listen: Callable[[Progress], None] | None = None
-    done: int = 0
-    planned: int = 0
-    own: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """By norm, each sample's own level, where a threat has such."""
-    watch: Watch = field(default_factory=Watch)
-
-    def shards(self) -> list[list[int]]:
-        """Positions in `indices`, in pieces of `spec.shard`."""
-        positions = list(range(len(self.indices)))
-        return [positions[i : i + self.spec.shard] for i in range(0, len(positions), self.spec.shard)]
-
-    def read(self, positions: Sequence[int]) -> Samples:
-        """The samples at these positions of the run."""
-        return self.data.read([self.indices[position] for position in positions])
-
-    def tell(self, share: float, title: str) -> None:
-        """Report progress."""
-        if self.listen is not None:
-            self.listen(Progress(self.done, max(self.planned, self.done + 1 if share else self.done), share, title))
+from charpy.stages import Stage
+from charpy.station import Station
+from charpy.threat import DEFAULT_LEVELS, DISTANCE_TOLERANCE, DUAL, FIRST_LEVEL, OWN, Access, Norm
+from charpy.unit import Bench, drill_attack
 
 
 @dataclass
@@ -77,6 +45,7 @@ class Walk:
         self.own = None if own is None else np.array(own, np.int64)
         self.nearest = np.full(len(self.correct), np.inf)
         self.broken_at: dict[int, set[int]] = {}
+        self.station = Station(self.site, self.model, self.bench, self.access, self.threat, self.attacks)
 
     def all(self) -> None:
         """Attack after attack over the levels, or the search for each sample's smallest one."""
@@ -155,21 +124,13 @@ class Walk:
                 self._learn(key, self.run.distances_of(key))
             elif samples:
                 fresh.append((key, samples))
-        for (key, _), record in self.site.executor.map(self._compute, fresh):
+        for unit, outcome in self.site.executor.map(self.station, fresh):
+            key, record = unit[0], self.station.lost(unit, outcome.why) if isinstance(outcome, Lost) else outcome
             self.run.write_unit(record)
             self._learn(key, {witness.sample: witness.distance for witness in record.witnesses})
             self._announce(record)
         self.site.done += len(units)
         self.site.tell(0.0, "")
-
-    def _compute(self, unit: tuple[UnitKey, list[int]]) -> UnitRecord:
-        key, samples = unit
-        planned = self.attacks[key.step]
-        title, threat = self._title(key.th, planned), self._threat(key.th, planned)
-        if why := self.site.watch.enter(Stage("unit", title, key)):
-            return lost_unit(key, samples, planned, threat, self.bench, why)
-        shard = self.shard_of(samples)
-        return compute_unit(key, shard, planned, threat, self.bench, lambda share, _: self.site.tell(share, title))
 
     def drills(self, samples: int) -> list[dict[str, Any]]:
         """How each attack does on the first `samples` correct ones where adversarial examples are planted, as rows.
@@ -186,33 +147,20 @@ class Walk:
         unbounded = next(step for step, planned in enumerate(self.attacks) if planned.attack.access == most)
         rows = []
         for step, planned in enumerate(self.attacks):
-            title, threat = f"{self._title(th, planned)} on planted examples", self._threat(th, planned)
+            title, threat = (
+                f"{self.station.title(th, planned)} on planted examples",
+                self.station.threat_at(th, planned),
+            )
             self.site.tell(0.0, title)
             if why := self.site.watch.enter(Stage("drill", title, (self.model, self.threat.norm, step))):
                 done = Drill(failure=why)
             else:
-                done = drill_attack(self.shard_of(chosen), planned, threat, self.bench, unbounded=step == unbounded)
+                done = drill_attack(
+                    self.station.shard_of(chosen), planned, threat, self.bench, unbounded=step == unbounded
+                )
             named = {"model": self.model, "norm": self.threat.norm.value, "th": th, "step": step}
             rows.append({**named, "attack": planned.name, "access": planned.attack.access.name, **asdict(done)})
         return rows
-
-    def _title(self, th: int, planned: PlannedAttack) -> str:
-        return f"{self.site.spec.models[self.model].title}  {self.threat.norm} th={th}  {planned.name}"
-
-    def shard_of(self, samples: list[int]) -> Shard:
-        """The images of these samples of the run, with their labels and ids."""
-        piece = self.site.read(samples)
-        return Shard(samples, as_images(piece.images), piece.labels, piece.ids)
-
-    def _threat(self, th: int, planned: PlannedAttack) -> ThreatModel:
-        return ThreatModel.at_level(
-            Norm(self.threat.norm),
-            th,
-            goal=self.threat.goal,
-            access=min(self.access, planned.attack.access),
-            queries=planned.queries or self.threat.queries,
-            grid=self.site.spec.grid,
-        )
 
     def _learn(self, key: UnitKey, found: Mapping[int, float]) -> None:
         for sample, distance in found.items():

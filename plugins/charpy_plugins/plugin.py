@@ -93,7 +93,7 @@ def charpy_generators() -> Mapping[str, str]:
 @hookimpl
 def charpy_executors() -> Mapping[str, str]:
     """Where units of work are computed."""
-    return {"inline": "charpy_plugins.executors.inline:Inline"}
+    return {"inline": "charpy_plugins.executors.inline:Inline", "ray": "charpy_plugins.executors.ray:Ray"}
 
 
 @hookimpl
