@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from charpy.runfile.integrity import SEAL
+from charpy.runfile.schema import COLUMNS, row_digest
 
 settings.register_profile("charpy", deadline=None)  # how long an example takes is the machine's business
 settings.load_profile("charpy")
@@ -30,3 +35,21 @@ def _computed_here() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHARPY_SUPERVISE", "0")
         yield
+
+
+@contextmanager
+def _forged(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(path)) as run, run:
+        yield run
+        run.create_function("renewed", -1, lambda table, *row: row_digest(table, row))
+        for table, columns in COLUMNS.items():
+            run.execute(f"UPDATE {table} SET digest = renewed('{table}', {', '.join(columns)})")
+    with path.open("r+b") as file:
+        file.seek(SEAL.start)
+        file.write(bytes(SEAL.stop - SEAL.start))
+
+
+@pytest.fixture(scope="session")
+def forged() -> Callable[[Path], AbstractContextManager[sqlite3.Connection]]:
+    """Changes a run file as somebody would who knows its format: digests renewed, the seal taken off."""
+    return _forged

@@ -570,7 +570,7 @@ def test_the_shipped_digits_model_gives_the_same_report_at_batch_32_and_256(tmp_
         kept = dict(zip(("keep", "keep_gradient"), engines[0], strict=True)) if engines else {}
         return measure(*given, **{**named, **kept})
 
-    monkeypatch.setattr("charpy.evaluator.QueryEngine.measure", measured)
+    monkeypatch.setattr("charpy.ready.QueryEngine.measure", measured)
     for name, fields in {"a": {"batch_size": 32}, "b": {"batch_size": 256}, "c": {"seed": 1}}.items():
         threats = [{"norm": norm, "levels": [1, 10], "queries": 300} for norm in ("l0", "linf")]
         data = {"kind": "digits", "samples": 20}

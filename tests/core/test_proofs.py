@@ -184,11 +184,12 @@ def test_the_search_finds_the_largest_proven_level_of_each_sample(tmp_path):
             assert row.proven == largest, (part.norm, row, exact)
 
 
-def test_the_same_command_again_asks_nothing_and_changes_nothing(tmp_path):
+def test_the_same_command_again_asks_nothing_and_changes_nothing(forged, tmp_path):
     path = run(tmp_path, EXACT)
     with RunFile.open(path) as file:
         before = JsonReport().render(RunSummary.of(file))
-        file.set_meta(finished=False)
+    with forged(path) as file:
+        file.execute("UPDATE meta SET value = 'false' WHERE key = 'finished'")
     run(tmp_path, EXACT)
     with RunFile.open(path) as file:
         after = JsonReport().render(RunSummary.of(file))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-
 import pytest
 import torch
 
@@ -44,10 +41,10 @@ def test_each_attack_under_each_norm_is_a_group_of_its_nearest_witnesses(synthet
     assert all(group.look is None for group in groups)
 
 
-def test_the_mode_of_an_attack_is_in_its_name(synthetic, tmp_path):
+def test_the_mode_of_an_attack_is_in_its_name(synthetic, forged, tmp_path):
     path = tmp_path / "run.charpy"
     synthetic.build(path, [synthetic.FRAIL]).close()
-    with closing(sqlite3.connect(path)) as run, run:
+    with forged(path) as run:
         run.execute("""UPDATE units SET detail = '{"params": {"mode": "perceptible"}}' WHERE attack = 'thr-de'""")
         run.execute("""UPDATE units SET kind = attack WHERE attack = 'thr-de'""")
     with RunFile.open(path) as run:
@@ -57,10 +54,10 @@ def test_the_mode_of_an_attack_is_in_its_name(synthetic, tmp_path):
     assert "thr-cma (Linf)" in names
 
 
-def test_an_attack_that_was_given_a_name_keeps_it(synthetic, tmp_path):
+def test_an_attack_that_was_given_a_name_keeps_it(synthetic, forged, tmp_path):
     path = tmp_path / "run.charpy"
     synthetic.build(path, [synthetic.FRAIL]).close()
-    with closing(sqlite3.connect(path)) as run, run:
+    with forged(path) as run:
         run.execute("""UPDATE units SET detail = '{"params": {"mode": "perceptible"}}' WHERE attack = 'thr-de'""")
         run.execute("""UPDATE units SET kind = 'ssim_pgd' WHERE attack = 'thr-de'""")
     with RunFile.open(path) as run:

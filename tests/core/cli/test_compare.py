@@ -102,9 +102,9 @@ def test_the_same_runs_give_the_same_bytes(charpy, finished, other, tmp_path):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_a_run_that_is_no_evidence_is_exit_code_3(charpy, finished, tmp_path):
+def test_a_run_that_is_no_evidence_is_exit_code_3(charpy, finished, forged, tmp_path):
     shutil.copy(finished / "run.charpy", tmp_path)
-    with closing(sqlite3.connect("run.charpy")) as run, run:
+    with forged(Path("run.charpy")) as run:
         run.execute("UPDATE samples SET prediction = NULL, valid = 0 WHERE sample = 0")
     done = charpy("compare", "run.charpy", "--out", "out")
     assert done.code == 3
@@ -145,9 +145,9 @@ def test_a_page_that_cannot_be_written_leaves_no_other(charpy, finished, tmp_pat
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["compare.md.partial"]
 
 
-def test_a_model_that_changed_since_its_run_is_refused(charpy, finished, tmp_path):
+def test_a_model_that_changed_since_its_run_is_refused(charpy, finished, forged, tmp_path):
     shutil.copy(finished / "run.charpy", tmp_path)
-    with closing(sqlite3.connect("run.charpy")) as run, run:
+    with forged(Path("run.charpy")) as run:
         (models,) = run.execute("SELECT value FROM meta WHERE key = 'models'").fetchone()
         parts = json.loads(models)
         parts[0]["fingerprint"] = dict.fromkeys(parts[0]["fingerprint"], "another")

@@ -267,7 +267,7 @@ def test_a_source_without_common_samples_is_an_error_that_says_so_before_anythin
         ("shape", DataError, "of other images"),
     ],
 )
-def test_a_source_that_cannot_be_used_is_refused(change, error, match, source, tmp_path):
+def test_a_source_that_cannot_be_used_is_refused(change, error, match, source, forged, tmp_path):
     path, dataset = tmp_path / "source.charpy", data()
     if change == "foreign":
         path.write_bytes(b"no database")
@@ -279,8 +279,8 @@ def test_a_source_that_cannot_be_used_is_refused(change, error, match, source, t
     elif change != "missing":
         path.write_bytes(source.read_bytes())
     if change == "unfinished":
-        with RunFile.open(path) as run:
-            run.set_meta(finished=False)
+        with forged(path) as run:
+            run.execute("UPDATE meta SET value = 'false' WHERE key = 'finished'")
     if change == "shape":
         dataset = ArrayDataset(IMAGES.transpose(2, 3).numpy(), LABELS.numpy())
         model = lambda: LinearModel(OTHER.transpose(1, 2), 0.0, Output.LABELS)  # noqa: E731
