@@ -104,7 +104,7 @@ def test_the_same_runs_give_the_same_bytes(charpy, finished, other, tmp_path):
 
 def test_a_run_that_is_no_evidence_is_exit_code_3(charpy, finished, forged, tmp_path):
     shutil.copy(finished / "run.charpy", tmp_path)
-    with forged(Path("run.charpy")) as run:
+    with forged(tmp_path / "run.charpy") as run:
         run.execute("UPDATE samples SET prediction = NULL, valid = 0 WHERE sample = 0")
     done = charpy("compare", "run.charpy", "--out", "out")
     assert done.code == 3
@@ -147,7 +147,7 @@ def test_a_page_that_cannot_be_written_leaves_no_other(charpy, finished, tmp_pat
 
 def test_a_model_that_changed_since_its_run_is_refused(charpy, finished, forged, tmp_path):
     shutil.copy(finished / "run.charpy", tmp_path)
-    with forged(Path("run.charpy")) as run:
+    with forged(tmp_path / "run.charpy") as run:
         (models,) = run.execute("SELECT value FROM meta WHERE key = 'models'").fetchone()
         parts = json.loads(models)
         parts[0]["fingerprint"] = dict.fromkeys(parts[0]["fingerprint"], "another")
