@@ -77,7 +77,7 @@ class Judge:
         try:
             rows = as_images(images).to(self.model.device).clone()
             answers = as_scores(self.model.predict(rows), self.output).cpu()
-        except Exception:  # noqa: BLE001 - a stranger's code; what it raises at has no answer
+        except (Exception, SystemExit):  # noqa: BLE001 - a stranger's code; what it raises at has no answer
             if len(images) == 1:
                 return [(torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.bool))]
             return [answer for row in torch.split(images, 1) for answer in self._classified(row)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from charpy.errors import PluginError
+from charpy.errors import CharpyError, PluginError
 from charpy.interfaces.metric import Metric
 
 SLACK = 1e-3
@@ -16,10 +16,21 @@ def measured(name: str, metric: Metric, images: torch.Tensor, perturbed: torch.T
     """float `(N,)` on the CPU: `metric` of copies of both, `(N, C, H, W)` in [0, 1].
 
     Raises:
-        PluginError: another shape or type than promised, or a value outside the metric's own range. The upper end is
-            not looked at where the metric has a `scale`, for images in [0, 1] are what the range is of.
+        PluginError: it raises, or gives another shape or type than promised or a value outside its own range. The upper
+            end is not looked at where it has a `scale`, for images in [0, 1] are what the range is of.
     """
-    values = metric(images.clone(), perturbed.clone())
+    try:
+        values = metric(images.clone(), perturbed.clone())
+    except CharpyError:
+        raise
+    except (Exception, SystemExit) as cause:
+        raise PluginError(
+            "the metric fails",
+            where=f"metric {name}",
+            found=f"{type(cause).__name__}: {cause}",
+            expected="one number for each pair of images",
+            hint="leave the metric out, or repair its plugin",
+        ) from cause
     if not isinstance(values, torch.Tensor) or values.shape != (len(images),) or values.is_complex():
         raise PluginError(
             "the metric's answer has the wrong form",

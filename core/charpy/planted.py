@@ -141,7 +141,10 @@ def drill(
     `run` lets the attack ask an oracle and returns the text of its failure.
     """
     threat = threat.model_copy(update={"queries": min(threat.queries, QUERIES)})
-    planted, usable = plant(engine, images, labels, targets, threat, random.fork("planted"))
+    try:
+        planted, usable = plant(engine, images, labels, targets, threat, random.fork("planted"))
+    except (Exception, SystemExit) as cause:  # noqa: BLE001 - a stranger's model; what it raises costs the drill
+        return Drill(failure=f"nothing could be planted: {type(cause).__name__}: {str(cause).strip()[:300]}")
 
     def broken(within: ThreatModel, change: Plant | None) -> tuple[torch.Tensor, str]:
         oracle = Oracle(engine, engine.model, images, labels, targets, within, plant=change)

@@ -171,7 +171,7 @@ class Registry:
         for listener in getattr(self.hooks.hook, event).get_hookimpls():
             try:
                 listener.function(**{name: facts[name] for name in listener.argnames})
-            except Exception as cause:  # noqa: BLE001 - a listener must not cost the run its results
+            except (Exception, SystemExit) as cause:  # noqa: BLE001 - a listener must not cost the run its results
                 failure = Failure(listener.plugin_name, "", "", f"{event}: {type(cause).__name__}: {cause}")
                 if failure not in self.failures:
                     self.failures.append(failure)

@@ -51,7 +51,7 @@ class Proofs:
             threat = self._threat(FIRST_LEVEL)
             if threat.norm not in planned.certifier.norms:
                 continue
-            if reason := planned.certifier.supports(self.walk.bench.model, threat):
+            if reason := self._reason_against(planned, threat):
                 self._write(planned, ProofKey(self.walk.model, threat.norm, 0, planned.kind, 0), {}, 0.0, reason)
                 continue
             if self.budget is not None:
@@ -64,6 +64,13 @@ class Proofs:
                 self._climb(planned, self.walk.threat.levels)
             else:
                 self._search(planned)
+
+    def _reason_against(self, planned: PlannedProof, threat: ThreatModel) -> str:
+        """Why the certifier cannot be asked, in its own words or in those of its failure; '' where it can."""
+        try:
+            return planned.certifier.supports(self.walk.bench.model, threat)
+        except (Exception, SystemExit) as cause:  # noqa: BLE001 - a stranger's code, which must not cost the run
+            return f"{type(cause).__name__}: {cause}"
 
     def _climb(self, planned: PlannedProof, levels: Sequence[int]) -> None:
         """Only what is proven at one level is worth asking at the next: the balls are nested."""
@@ -136,7 +143,7 @@ class Proofs:
             if answer.shape != (len(samples),) or answer.dtype != torch.bool:
                 raise TypeError(f"certify returned {answer.dtype} {tuple(answer.shape)}, not bool ({len(samples)},)")
             proven = dict(zip(samples, answer.tolist(), strict=True))
-        except Exception as cause:  # noqa: BLE001 - a stranger's code; what it raises proves nothing, and is told
+        except (Exception, SystemExit) as cause:  # noqa: BLE001 - a stranger's code; it proves nothing, and is told
             proven, failure = dict.fromkeys(samples, False), f"{type(cause).__name__}: {cause}"
         self._write(planned, key, proven, time.perf_counter() - started, failure)
         return proven

@@ -161,6 +161,20 @@ class ProvesALittle(ProvesAll):
         return torch.full((len(images),), 0.99)
 
 
+class Leaves(ProvesAll):
+    """Ends the process when it is asked what it supports."""
+
+    def supports(self, model, threat):
+        raise SystemExit(0)
+
+
+class LeavesLater(ProvesAll):
+    """Ends the process when it is asked for a proof."""
+
+    def certify(self, model, images, labels, threat):
+        raise SystemExit(0)
+
+
 class Brighter(Metric):
     """Gives one number for all pairs."""
 
@@ -175,6 +189,13 @@ class BelowNothing(Brighter):
 
     def __call__(self, images, perturbed):
         return -1 - (images - perturbed).abs().flatten(1).mean(1)
+
+
+class Exits(Brighter):
+    """Ends the process instead of measuring."""
+
+    def __call__(self, images, perturbed):
+        raise SystemExit(0)
 
 
 class Wrapped(Model):
@@ -289,7 +310,10 @@ LIES = {
     ProvesAll: ("certifiers", "unsound"),
     ProvesMore: ("certifiers", "not bool"),
     ProvesALittle: ("certifiers", "not bool"),
+    Leaves: ("certifiers", "SystemExit"),
+    LeavesLater: ("certifiers", "SystemExit"),
     # a metric about its form and its range
+    Exits: ("metrics", "SystemExit"),
     Brighter: ("metrics", "the metric's answer has the wrong form"),
     BelowNothing: ("metrics", "outside the range that it declares"),
     # a defence about classes and gradients, a model about its output
@@ -371,7 +395,7 @@ def test_a_lie_is_caught(liar, tmp_path):
         assert last.broken > 0
     elif hook == "certifiers":
         assert not any(threat.proven for threat in found.threats)
-        assert any(caught in part.reason for part in found.lost)
+        assert any(caught in part.reason for part in found.proofs)
     elif liar is NoGradient:
         assert found.model.access == "SCORES"
         assert any(caught in note for note in found.model.notes)
