@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging.handlers
 import os
 import select
 import signal
@@ -190,7 +191,12 @@ def forked(measure: Callable[[], float]) -> str:
     child = os.fork()
     if not child:
         os.close(reader)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        printed, logged = (
+            os.fdopen(os.memfd_create("printed"), "rb"),
+            logging.handlers.MemoryHandler(10**6, logging.CRITICAL + 1),
+        )
+        os.dup2(printed.fileno(), 1)
+        logging.getLogger().addHandler(logged)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
@@ -200,7 +206,14 @@ def forked(measure: Callable[[], float]) -> str:
                 answer = {"error": f"{type(cause).__name__}"}
             except SystemExit as cause:
                 os._exit(0 if cause.code in (None, 0) else 1)
-        said = sorted({str(item.message).splitlines()[0][:60] for item in caught if item.category is UserWarning})
+        sys.stdout.flush()
+        printed.seek(0)
+        texts = [
+            str(item.message) for item in caught if not issubclass(item.category, FutureWarning | DeprecationWarning)
+        ]
+        texts += [record.getMessage() for record in logged.buffer if record.levelno >= logging.WARNING]
+        texts += [line for line in printed.read().decode(errors="replace").splitlines() if "warning" in line.lower()]
+        said = sorted({text.strip().splitlines()[0].removeprefix("Warning: ")[:60] for text in texts if text.strip()})
         os.write(writer, json.dumps({**answer, "said": said}).encode())
         os._exit(0)
     os.close(writer)
@@ -250,17 +263,15 @@ def text_of(rows: dict[str, dict[str, str]]) -> str:
         for library in LIBRARIES
     ]
     machine = ", ".join(f"{name} {value}" for name, value in environment().items())
-    names = ", ".join(f"`{name}`" for name in trusted) or "none"
+    listed = f" ({', '.join(f'`{name}`' for name in trusted)}: put right, and the report says how)" if trusted else ""
     return f"""# Faulty models: what each library reports
 
 {len(rows)} models with one fault each, over the same digits network and the same {SAMPLES} images: Linf 16/255, PGD of
-{STEPS} steps, and Square of {QUERIES} queries where charpy and AutoAttack run it. A figure is robust
-accuracy.
+{STEPS} steps, and Square of {QUERIES} queries where charpy and AutoAttack run it (AutoAttack: APGD instead of PGD). A
+figure is robust accuracy.
 
-charpy gives {len(trusted)} of them a figure that is neither `invalid` nor weak evidence nor refused
-({names}: put right, and the report says how), and {len(silent)} without saying anything. Figures without a word of
-warning by others:
-{", ".join(counts)}.
+charpy gives {len(trusted)} of them a figure that is neither `invalid` nor weak evidence nor refused{listed}, and
+{len(silent)} without saying anything. Figures without a word of warning by others: {", ".join(counts)}.
 
 {table(rows)}
 
