@@ -58,7 +58,8 @@ def perceive(
         changed: the folder of the changed pictures, of the same file names.
         metrics: kinds of metrics, such as l2,ssim. Default: all that can measure these images.
         leads: one or two of them, by which pairs are drawn and chosen to be shown. Default: l2,ssim.
-        answers: a CSV file of what people said: columns pair and same (yes, no, or 7/10).
+        answers: a CSV file of what people said: a column pair, as in pairs.csv, or columns original and changed, and a
+            column same (yes, no, or 7/10).
         alike: groups of pairs that are stated to look alike, such as ssim_pgd.
         different: groups of pairs that are stated to look different.
         rotation: degrees, at most, to either side; 0: none.

@@ -77,6 +77,12 @@ def test_answers_take_the_place_of_the_proxy(charpy, tmp_path):
     assert not (tmp_path / "third").exists()
 
 
+def test_help_names_the_columns_of_answers(charpy):
+    said = " ".join(charpy("perceive", "--help").out.replace("│", " ").split())
+    for column in ("pair", "original and changed", "same (yes, no, or 7/10)"):
+        assert column in said
+
+
 def test_the_witnesses_of_a_run(charpy, finished, tmp_path):
     done = charpy("perceive", finished, "--metrics", "l0_pixels,linf", "--out", "run")
     assert done.code == 0, done.err
