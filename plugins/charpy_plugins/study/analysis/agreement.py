@@ -10,6 +10,9 @@ from charpy_plugins.study.analysis.trials import Array
 
 UNIT = "stimulus"
 
+FLAT = 1e-12
+"""An interval narrower than this has no width but that of rounding."""
+
 
 def agreement(votes: Array, draws: int, seed: int) -> Figure:
     """Nominal alpha of `votes (U, K)`, answers for each label by stimulus; the interval resamples stimuli.
@@ -27,6 +30,9 @@ def agreement(votes: Array, draws: int, seed: int) -> Figure:
     if len(votes) == 1:
         return Figure(value=value, unit=UNIT, count=1, reason="one stimulus: how much they differ is not known")
     low, high = percentiles(len(votes), draws, seed, lambda weights: _alpha(votes, weights))
+    if high - low < FLAT:
+        reason = "every resample of the stimuli gives the same value: an interval from their spread would have no width"
+        return Figure(value=value, unit=UNIT, count=len(votes), reason=reason)
     return Figure(value=value, low=low, high=high, unit=UNIT, count=len(votes))
 
 

@@ -134,6 +134,15 @@ def test_alpha_that_is_not_there_has_a_reason():
     assert "one stimulus" in agreement(np.array([[3.0, 2.0]]), 200, 0).reason
 
 
+def test_agreement_without_spread_has_no_interval():
+    """Everybody agrees on each stimulus: 1 in every resample. Four times 3 against 3: 1 - 23 * 14.4 / 288, always."""
+    for votes, value in ((9 * np.eye(3), 1.0), (np.full((4, 2), 3.0), -0.15)):
+        found = agreement(votes, 200, 0)
+        assert (found.low, found.high) == (None, None)
+        assert "no width" in found.reason
+        assert found.value == pytest.approx(value)
+
+
 def test_a_tie_is_no_majority(study, answered):
     document = study(conditions=("benign",), originals=4)
     said = {"benign": [[(0, 0, 5), (1, 1, 1), (2, 2, 3)], [(0, 0, 4), (1, 0, 3), (2, 0, 3)], [(0, 1, 3), (2, 0, 3)]]}
