@@ -69,7 +69,7 @@ def serve(
     from charpy_plugins.study.store.store import Store
     from charpy_plugins.study.studyfile import read_study
     from charpy_plugins.study.web.app import create_app
-    from charpy_plugins.study.web.server import is_loopback, listening, serve_until_told
+    from charpy_plugins.study.web.server import is_loopback, reserved, serve_until_told
     from charpy_plugins.study.web.settings import Settings
 
     if not is_loopback(host) and not insecure and not (public_url or "").startswith("https://"):
@@ -104,7 +104,7 @@ def serve(
     where = answers or str(study.with_name(study.name + (".preview.sqlite" if preview else ".answers.sqlite")))
     simulated = PREVIEW if preview else ""
     with ExitStack() as opened:
-        server = opened.enter_context(listening(host, port))
+        server = opened.enter_context(reserved(host, port))
         store = opened.enter_context(closing(Store.open(where, whole.document, create=True, simulated=simulated)))
         app = create_app(whole, store, settings)
         here = f"{f'[{host}]' if ':' in host else host}:{server.getsockname()[1]}"

@@ -41,8 +41,8 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """A socket that nobody else listens on.
+def reserved(host: str, port: int) -> socket.socket:
+    """A socket that nobody else listens on, nor does it: who connects is refused until `serve_until_told`.
 
     Raises:
         SpecError: the port is in use, or the address is not this machine's.
@@ -50,7 +50,16 @@ def listening(host: str, port: int) -> socket.socket:
     where = f"--host {host} --port {port}"
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family)
+        found = socket.socket(family)
+        try:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            found.bind(address[:2])
+        except OSError:
+            found.close()
+            raise
+        return found
     except socket.gaierror as cause:
         raise SpecError("no such address", where=where, found=cause.strerror) from None
     except OSError as cause:

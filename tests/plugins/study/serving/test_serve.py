@@ -296,6 +296,32 @@ def test_refuses_a_port_that_is_taken_and_a_study_that_is_not_ready(squares, tmp
     assert "a condition has no images" in capsys.readouterr().err
 
 
+def test_nobody_can_connect_before_the_database_exists(squares, tmp_path, monkeypatch):
+    import charpy_plugins.study.web.server as server
+
+    answers = tmp_path / "squares.study.answers.sqlite"
+    write_study(squares(), tmp_path / "squares.study")
+    tried, reserved, opened = [], server.reserved, Store.open
+
+    def kept(*where):
+        tried.append(reserved(*where))
+        return tried[0]
+
+    def late(*given, **more):
+        assert not answers.exists()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(tried[0].getsockname(), timeout=5)
+        tried.append("refused")
+        return opened(*given, **more)
+
+    monkeypatch.setattr(server, "reserved", kept)
+    monkeypatch.setattr(Store, "open", late)
+    monkeypatch.setattr(server, "serve_until_told", lambda *given, **more: 15)
+    assert run_program(["study", "serve", str(tmp_path / "squares.study"), "--port", "0"]) == 143
+    assert tried[1:] == ["refused"]
+    assert answers.exists()
+
+
 def test_refuses_the_answers_of_another_study(squares, tmp_path, monkeypatch, capsys, document):
     monkeypatch.chdir(tmp_path)
     write_study(squares(questions=24), tmp_path / "squares.study")
