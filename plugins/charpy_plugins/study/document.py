@@ -7,13 +7,19 @@ import json
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from charpy_plugins.study.words import checked_interface
 
 FORMAT: Final = "charpy-study-1"
 
 Text = Annotated[str, Field(min_length=1, max_length=20_000)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 """Of a condition: lower case, for file names, columns and options."""
+Language = Annotated[str, Field(max_length=35, pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$")]
+"""A tag of BCP 47, such as `en` or `pt-BR`."""
+Interface = Annotated[dict[str, Text], AfterValidator(checked_interface)]
+"""Words around the texts, by the keys of `words.WORDS`."""
 
 
 class Frozen(BaseModel):
@@ -108,6 +114,10 @@ class Texts(Frozen):
     consent: Consent
     thanks: Text = "Thank you. Your answers have been saved."
     contact: str = Field(default="", description="whom a participant can write to")
+    language: Language = Field(default="en", description="of these texts and of the interface, as BCP 47 has it")
+    interface: Interface = Field(
+        default_factory=dict, description="words around these texts, by key, where they are not the English ones"
+    )
 
 
 class Exclusion(Frozen):

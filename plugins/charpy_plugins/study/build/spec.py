@@ -13,7 +13,7 @@ from charpy.errors import SpecError
 from charpy.specfile import read_mapping
 from charpy.specs import Spec, parse
 from charpy.threat import Norm
-from charpy_plugins.study.document import Exclusion, Kind, Name, Resampling, Text
+from charpy_plugins.study.document import Exclusion, Interface, Kind, Language, Name, Resampling, Text
 
 HINT = "`charpy study build --schema` lists every field"
 
@@ -104,6 +104,10 @@ class TextsSpec(Spec):
     consent: ConsentSpec = ConsentSpec()
     thanks: Text | None = None
     contact: str | None = Field(default=None, description="whom a participant can write to")
+    language: Language | None = Field(default=None, description="of the texts, such as en or pt-BR; en if not given")
+    interface: Interface | None = Field(
+        default=None, description="words around the texts, by key, where they are not the English ones"
+    )
 
     def given(self) -> dict[str, Any]:
         """The fields that are given, as `Texts` has them."""

@@ -31,6 +31,7 @@ def serve(
     insecure: bool = False,
     preview: bool = False,
     panel: bool = False,
+    laboratory: bool = False,
     completion_code: str | None = None,
     completion_url: str | None = None,
     screen_out_url: str | None = None,
@@ -55,6 +56,7 @@ def serve(
         insecure: serve other machines without https, as in a laboratory's own network.
         preview: try it out: texts may have [[places]] that are not filled in, and answers go elsewhere.
         panel: only who comes from Prolific may take part.
+        laboratory: one device for many participants: the last page has a button for the next one, who starts anew.
         completion_code: where who is done goes: Prolific's code ...
         completion_url: ... or an https address.
         screen_out_url: where who does not agree goes; an https address or a code of Prolific.
@@ -81,6 +83,9 @@ def serve(
         )
     if completion_code and completion_url:
         raise SpecError("two ways out", where="--completion-code, --completion-url", expected="one of the two")
+    if panel and laboratory:
+        found = "a panel's participants come with their own browser"
+        raise SpecError("one or the other", where="--panel, --laboratory", found=found, expected="one of the two")
     for name, number in (("--per-condition", per_condition), ("--threads", threads)):
         if number is not None and number < 1:
             raise SpecError("too few", where=name, found=number, expected="1 or more")
@@ -94,6 +99,7 @@ def serve(
         allowed_hosts=_hosts(host, public_url, insecure),
         proxies=int(proxy),
         panel=panel,
+        laboratory=laboratory,
         completion=completion_code or completion_url or "",
         screened_out=screen_out_url or "",
         full=full_url or "",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from flask import Flask
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from charpy.reports.inert import visible
@@ -19,6 +21,7 @@ from charpy_plugins.study.web.operator import operator
 from charpy_plugins.study.web.participant import participant
 from charpy_plugins.study.web.served import KEY, Served
 from charpy_plugins.study.web.settings import Settings
+from charpy_plugins.study.words import direction, filled, word
 
 LARGEST_BODY = 64 * 1024
 """Bytes of a request; a form of these pages has a few hundred."""
@@ -60,6 +63,9 @@ def create_app(study: Study, store: Store, settings: Settings | None = None) -> 
     app.jinja_options = {"finalize": _inert, "trim_blocks": True, "lstrip_blocks": True}
     app.jinja_env.filters["paragraphs"] = _paragraphs
     app.jinja_env.globals["preview"] = store.simulated == PREVIEW
+    app.jinja_env.globals["language"] = study.document.texts.language
+    app.jinja_env.globals["direction"] = direction(study.document.texts.language)
+    app.jinja_env.globals["say"] = partial(_say, study.document.texts.interface)
     app.extensions[KEY] = Served(study, store, settings)
     if settings.limited:
         limit(app)
@@ -77,6 +83,12 @@ def _inert(value: Any) -> Any:
     if isinstance(value, str) and not isinstance(value, Markup):
         return visible(value, keep=_JOINERS)
     return value
+
+
+def _say(interface: Mapping[str, str], key: str, **values: Any) -> Markup:
+    """Words of the interface, escaped, with their places filled in; only what is `Markup` stays as it is."""
+    safe = {name: escape(_inert(value)) for name, value in values.items()}
+    return Markup(filled(str(escape(_inert(word(interface, key)))), **safe))
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -12,15 +12,13 @@ from werkzeug.wrappers import Response as Redirect
 from charpy_plugins.study.placeholders import placeholders
 from charpy_plugins.study.store.codes import digest
 from charpy_plugins.study.store.store import Refused
-from charpy_plugins.study.web.security import note
+from charpy_plugins.study.web.security import OPERATOR, note
 from charpy_plugins.study.web.served import served
 
 operator = Blueprint("operator", __name__, url_prefix="/operator")
 
 SIGNED_IN: Final = 8 * 3600
 """Seconds until the token is asked for again."""
-
-_KEY = "operator"
 
 
 @operator.get("/")
@@ -54,14 +52,14 @@ def enter() -> str | tuple[str, int] | Redirect:
     if not hmac.compare_digest(digest(given), digest(served().settings.operator_token)):
         note("operator token")
         return render_template("operator_enter.html", wrong=True), 403
-    session[_KEY] = [_mark(), time.time() + SIGNED_IN]
+    session[OPERATOR] = [_mark(), time.time() + SIGNED_IN]
     return _back()
 
 
 @operator.post("/leave")
 def leave() -> Redirect:
     """Sign out."""
-    session.pop(_KEY, None)
+    session.pop(OPERATOR, None)
     return _back()
 
 
@@ -97,7 +95,7 @@ def _open_at_all() -> None:
 
 def _signed_in() -> bool:
     """The cookie is signed: it cannot be made up; another token, or too long ago, and it counts no more."""
-    match session.get(_KEY):
+    match session.get(OPERATOR):
         case [str(mark), int() | float() as until]:
             return hmac.compare_digest(mark, _mark()) and 0 <= until - time.time() <= SIGNED_IN
     return False

@@ -14,8 +14,8 @@ from charpy_plugins.study.responses import Participant, State
 from charpy_plugins.study.store.store import Question, Refused
 from charpy_plugins.study.web import prolific
 from charpy_plugins.study.web.keys import keys
-from charpy_plugins.study.web.security import note, page
-from charpy_plugins.study.web.served import served
+from charpy_plugins.study.web.security import forget, note, page
+from charpy_plugins.study.web.served import refusal, said, served
 
 participant = Blueprint("participant", __name__)
 
@@ -41,7 +41,7 @@ def start() -> Page:
         if found is not None:
             return _go("thanks" if found.state is State.FINISHED else "question")
     if served().settings.panel and "panel" not in session:
-        return page(400, "Please come from Prolific", "This study can only be opened from its page on Prolific.")
+        return page(400, "from-prolific", said("from-prolific-text"))
     person = session["panel"][0] if "panel" in session else _BROWSER + session.get("browser", "")
     why = served().store.closed(served().settings.per_condition, person)
     if why is not None:
@@ -84,14 +84,14 @@ def decline() -> Page:
     """Do not agree: nothing is kept but that somebody did not."""
     served().store.note("declined")
     away = _on(served().settings.screened_out)
-    session.clear()
+    forget()
     return away or _go("goodbye")
 
 
 @participant.get("/goodbye")
 def goodbye() -> Page:
     """After not agreeing."""
-    return page(200, "Goodbye", "You did not agree to take part, and nothing about you was saved.")
+    return page(200, "goodbye", said("goodbye-text"))
 
 
 @participant.get("/question")
@@ -146,7 +146,20 @@ def thanks() -> Page:
     anybody = session.get("person", _BROWSER).startswith(_BROWSER)
     back = "" if anybody else prolific.address(settings.completion, "completion")
     code = served().store.code(found.id)
-    return render_template("thanks.html", document=served().study.document, code=code, back=back)
+    document, laboratory = served().study.document, settings.laboratory
+    return render_template("thanks.html", document=document, code=code, back=back, laboratory=laboratory)
+
+
+@participant.post("/next")
+def next_participant() -> Page:
+    """In a laboratory: who has finished makes room for somebody else before the same browser."""
+    found = _who()
+    if not served().settings.laboratory:
+        abort(404)
+    if found is not None and found.state is not State.FINISHED:
+        return _go("question")
+    forget()
+    return _go("start")
 
 
 @participant.get("/leave")
@@ -173,17 +186,15 @@ def withdraw() -> Page:
         note(refused.kind)
         return render_template("withdraw.html", document=served().study.document, unknown=True), refused.status
     if _who() is None:
-        session.clear()
+        forget()
     return _go("withdrawn")
 
 
 @participant.get("/withdrawn")
 def withdrawn() -> Page:
     """After withdrawal."""
-    texts = ["Your answers have been erased."]
-    if served().settings.completion:
-        texts.append("If you came from Prolific, please return your submission there.")
-    return page(200, "You have withdrawn", *texts)
+    more = [said("withdrawn-prolific")] if served().settings.completion else []
+    return page(200, "withdrawn", said("withdrawn-text"), *more)
 
 
 def _who() -> Participant | None:
@@ -205,7 +216,7 @@ def _closed(why: Refused) -> Page:
     """For newcomers who come too late, or while the study is paused."""
     note(why.kind)
     away = _on(served().settings.full) if why.kind == "full" else None
-    return away or page(why.status, "Thank you for your interest", why.text)
+    return away or page(why.status, "closed", refusal(why.text))
 
 
 def _go(name: str) -> Redirect:

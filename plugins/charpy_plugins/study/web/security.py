@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from flask import Flask, Response, abort, current_app, render_template, request
+from flask import Flask, Response, abort, current_app, render_template, request, session
 from flask_wtf.csrf import CSRFError, CSRFProtect
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
@@ -12,7 +12,7 @@ from werkzeug.http import parse_options_header
 
 from charpy_plugins.study.store.store import Refused
 from charpy_plugins.study.web import prolific
-from charpy_plugins.study.web.served import served
+from charpy_plugins.study.web.served import refusal, said, served
 from charpy_plugins.study.web.settings import Settings
 
 HEADERS: Final = {
@@ -25,14 +25,17 @@ HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=(), browsing-topics=()",
 }
+OPERATOR: Final = "operator"
+"""Where the session says that the operator is signed in."""
+
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
-_TEXTS: Final = {
-    400: ("This could not be read", "The request was not complete. Nothing was changed."),
-    404: ("There is nothing here", "This page does not exist, or is not yours to see."),
-    405: ("This cannot be done", "Nothing was changed."),
-    413: ("This is too much", "The request was too large. Nothing was changed."),
-    415: ("This could not be read", "The request was not a form of these pages. Nothing was changed."),
-    429: ("Too many requests", "Please wait a minute, then go on. Nothing was lost."),
+_TEXTS: Final = {  # keys of `words`
+    400: ("unreadable", "unreadable-text"),
+    404: ("nothing-here", "nothing-here-text"),
+    405: ("cannot-be-done", "nothing-changed"),
+    413: ("too-much", "too-much-text"),
+    415: ("unreadable", "no-form-text"),
+    429: ("too-often", "too-often-text"),
 }
 
 
@@ -80,8 +83,12 @@ def guard(app: Flask, settings: Settings) -> None:
 
 
 def page(status: int, heading: str, *texts: str, again: bool = False) -> tuple[str, int]:
-    """A short page; `again` with a link that goes on with the study."""
-    return render_template("message.html", heading=heading, texts=texts, again=again), status
+    """A short page of `texts` under a heading of this key; `again` with a link that goes on with the study.
+
+    Who has not begun is shown the way to the first page instead.
+    """
+    onward = ("go-on" if "participant" in session else "to-the-first-page") if again else ""
+    return render_template("message.html", heading=said(heading), texts=texts, onward=onward), status
 
 
 def note(kind: str, participant: str | None = None) -> None:
@@ -92,6 +99,12 @@ def note(kind: str, participant: str | None = None) -> None:
         current_app.logger.error("a refusal could not be noted: %s", type(cause).__name__)
 
 
+def forget() -> None:
+    """Whoever took part with this browser; an operator who is signed in here stays so."""
+    for key in set(session) - {OPERATOR}:
+        session.pop(key)
+
+
 def _host() -> str:
     """The Host header without its port, in lower case; empty where it is none that a host can have."""
     name, colon, port = request.host.lower().rpartition(":")
@@ -100,14 +113,13 @@ def _host() -> str:
 
 def _refused(refused: Refused) -> tuple[str, int]:
     note(refused.kind)
-    heading = {409: "Already done", 404: "Not found"}.get(refused.status, "This did not work")
-    return page(refused.status, heading, refused.text, again=True)
+    heading = {409: "already-done", 404: "not-found"}.get(refused.status, "did-not-work")
+    return page(refused.status, heading, refusal(refused.text), again=True)
 
 
 def _forged(error: CSRFError) -> tuple[str, int]:
     note("csrf")
-    texts = ("This form is too old, or your browser does not keep cookies. Nothing was changed.",)
-    return page(400, "This form cannot be used", *texts, "Please allow cookies for this site, and go on.", again=True)
+    return page(400, "old-form", said("old-form-text"), said("allow-cookies"), again=True)
 
 
 def _http(error: HTTPException) -> tuple[str, int] | HTTPException:
@@ -116,14 +128,13 @@ def _http(error: HTTPException) -> tuple[str, int] | HTTPException:
         return error
     if code >= 500:
         note("error")
-        texts = ("Something went wrong here. Your answers so far are kept.", "Please try again in a minute.")
-        return page(code, "Our mistake", *texts, again=True)
+        return page(code, "our-mistake", said("our-mistake-text"), said("try-again"), again=True)
     if code in (400, 413, 415):
         note({413: "too large", 415: "no form"}.get(code, "bad request"))
-    return page(code, *_TEXTS.get(code, _TEXTS[400]), again=True)
+    heading, text = _TEXTS.get(code, _TEXTS[400])
+    return page(code, heading, said(text), again=True)
 
 
 def _unavailable(error: SQLAlchemyError) -> tuple[str, int]:
     current_app.logger.error("the answers database failed: %s", type(error).__name__)
-    texts = ("Your last answer may not have been saved; all before it are.", "Please try again in a minute.")
-    return page(503, "A short break", *texts, again=True)
+    return page(503, "break", said("break-text"), said("try-again"), again=True)

@@ -9,6 +9,7 @@ from flask import current_app
 from charpy_plugins.study.store.store import Store
 from charpy_plugins.study.studyfile import Study
 from charpy_plugins.study.web.settings import Settings
+from charpy_plugins.study.words import translated, word
 
 KEY = "charpy_study"
 
@@ -25,3 +26,13 @@ def served() -> Served:
     """Of the app that answers this request."""
     found: Served = current_app.extensions[KEY]
     return found
+
+
+def said(key: str) -> str:
+    """Words of the interface, see `words`."""
+    return word(served().study.document.texts.interface, key)
+
+
+def refusal(text: str) -> str:
+    """What a refusal says, in the words of the study."""
+    return translated(served().study.document.texts.interface, text)

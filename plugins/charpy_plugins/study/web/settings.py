@@ -19,6 +19,7 @@ class Settings:
         full: the same for who comes when every condition is full.
         per_condition: a condition with so many participants is full; None is never full.
         operator_token: opens the operator's page; empty closes it.
+        laboratory: one device for many participants: the last page has a button for the next one.
         limited: whether a participant or an address that asks too often is turned away, see `limits`.
     """
 
@@ -31,4 +32,5 @@ class Settings:
     full: str = ""
     per_condition: int | None = None
     operator_token: str = ""
+    laboratory: bool = False
     limited: bool = False

@@ -300,4 +300,4 @@ def test_every_choice_has_a_name_and_its_key(serve, come):
     assert all("required" in one and one["data-key"] for one in radios)
     assert len({one["data-key"] for one in radios}) == 15
     assert len(page.all("fieldset")) == len(page.all("legend")) == 2
-    assert page.elements[0] == ("html", {"lang": "en"})
+    assert page.elements[0] == ("html", {"lang": "en", "dir": "ltr"})

@@ -258,6 +258,7 @@ def send(raw, data):
         (["--port", "70000"], "no such port"),
         (["--per-condition", "0"], "too few"),
         (["--threads", "0"], "too few"),
+        (["--panel", "--laboratory"], "one or the other"),
         (["--completion-code", "C0DE", "--completion-url", "https://x.org/"], "two ways out"),
         (["--completion-url", "javascript:alert(1)"], "cannot be sent there"),
         (["--operator-token-file", "short"], "can be guessed"),

@@ -19,12 +19,36 @@
     if (event.persisted) window.location.reload();
   });
 
+  // Keys are hinted at to who has a keyboard: not after a touch, until a key is pressed.
+  const touched = (yes) => {
+    root.classList.toggle("touched", yes);
+    try { window.sessionStorage.setItem("touched", yes ? "yes" : "no"); } catch { /* no storage: of this page only */ }
+  };
+  try { if (window.sessionStorage.getItem("touched") === "yes") touched(true); } catch { /* as above */ }
+  document.addEventListener("pointerdown", (event) => { if (event.pointerType === "touch") touched(true); });
+  document.addEventListener("keydown", () => { if (root.classList.contains("touched")) touched(false); });
+
+  // Images keep their size; who has no mouse scrolls them by keys.
+  const strip = document.querySelector(".stimulus");
+  const reach = () => {
+    if (strip.scrollWidth > strip.clientWidth) strip.tabIndex = 0;
+    else strip.removeAttribute("tabindex");
+  };
+  if (strip) new ResizeObserver(reach).observe(strip);
+
   const form = document.querySelector("form[data-complete]");
   if (!form) return;
   const submit = form.querySelector("button[type=submit]");
   const inputs = [...form.querySelectorAll("input[type=radio]")];
-  const complete = () => ["label", "confidence"].every((name) => inputs.some((one) => one.name === name && one.checked));
-  const refresh = () => { submit.disabled = !complete(); };
+  const lacking = () => ["label", "confidence"].filter((name) => !inputs.some((one) => one.name === name && one.checked));
+  const complete = () => lacking().length === 0;
+  const hint = form.querySelector("#missing");
+  const refresh = () => {
+    const [first, second] = lacking();
+    submit.disabled = Boolean(first);
+    const text = first ? hint.getAttribute(`data-missing-${second ? "both" : first}`) : "";
+    if (hint.textContent !== text) hint.textContent = text;
+  };
   form.addEventListener("change", refresh);
   refresh();
 
