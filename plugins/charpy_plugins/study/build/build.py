@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,14 +17,18 @@ from charpy.reopened import reopened
 from charpy.reports.inert import visible
 from charpy.runfile import RunFile
 from charpy_plugins.study.build.check import checked
-from charpy_plugins.study.build.choose import Rule, drawn, lacking, metrics_for, rule_of, witness_draft
+from charpy_plugins.study.build.choose import Rule, drawn, lacking, metrics_for, rule_of
 from charpy_plugins.study.build.display import check_channels
 from charpy_plugins.study.build.draft import Draft
 from charpy_plugins.study.build.freeze import by_reason, frozen
 from charpy_plugins.study.build.material import Material, read_material
+from charpy_plugins.study.build.pick import witness_draft
 from charpy_plugins.study.build.spec import BuildSpec, ConditionSpec
 from charpy_plugins.study.document import Kind
 from charpy_plugins.study.studyfile import Study
+
+SMALL = 80
+"""CSS pixels; a study whose largest images are smaller is built with a note."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +60,19 @@ def build(
     labels = _labels(spec, material)
     judge = _judge(material, registry)
     rules = {name: rule for name, rule in spec.rules.items() if rule.kind is Kind.WITNESS}
+    check = partial(checked, judge=judge, sizes=spec.sizes, resampling=spec.resampling)
     threats: dict[str, Rule] = {}
     drafts: dict[str, Draft] = {}
     for title, rule in rules.items():
         threats[title], witnesses = rule_of(title, rule, spec, material)
         metrics = metrics_for(spec, material.kept([witnesses[0].original]), registry)
-        draft = witness_draft(title, rule, threats[title], witnesses, material, metrics)
-        drafts[title] = checked(draft, judge, spec.sizes, spec.resampling)
+        drafts[title] = witness_draft(title, rule, threats[title], witnesses, material, metrics, check)
     having = {title: set(draft.ids) for title, draft in drafts.items()}
     lost = lacking(material.labels, having) if spec.paired else {}
     for title, rule in spec.rules.items():
         if rule.kind is Kind.BENIGN:
             draft = _benign(title, rule, material, lost, registry, data_dir)
-            drafts[title] = checked(draft, judge, spec.sizes, spec.resampling)
+            drafts[title] = check(draft)
             having[title] = {*drafts[title].ids, *lost}
     order = [drafts[title] for title in spec.conditions if title in drafts]
     if spec.paired:
@@ -125,6 +131,11 @@ def _benign(
     )
 
 
+def _fitting(shape: tuple[int, int, int]) -> int:
+    """The smallest size at which images of a shape are not small, if a study may have it."""
+    return min(16, math.ceil(SMALL / min(shape[1:])))
+
+
 def _check_enough(drafts: Sequence[Draft], spec: BuildSpec) -> None:
     for draft in drafts:
         if len(draft.ids) < spec.questions:
@@ -144,6 +155,18 @@ def _notes(drafts: Sequence[Draft], spec: BuildSpec, material: Material) -> tupl
     notes = []
     if not material.subject.deterministic:
         notes.append(f"{material.subject.title} answers at random: another draw may classify a stimulus otherwise")
+    notes += [
+        f"{draft.name}: of {len(draft.failed)} originals the best witness did not pass the check; the next best that "
+        "did was taken"
+        for draft in drafts
+        if draft.failed
+    ]
+    largest = max(spec.sizes) * min(material.shape[1:])
+    if largest < SMALL and max(spec.sizes) < 16:
+        notes.append(
+            f"the largest image is {largest} CSS pixels a side, about as large as a few letters; --sizes with a larger "
+            f"one, such as {','.join(map(str, (*spec.sizes, _fitting(material.shape))))}, shows more"
+        )
     shown = [(draft, set(zip(draft.ids, draft.files[0], strict=True))) for draft in drafts if draft.files]
     for place, (draft, files) in enumerate(shown):
         for other, others in shown[place + 1 :]:

@@ -31,6 +31,7 @@ class Draft:
         predictions: int64 `(N,)`, what the model says of the PNG; empty before that is known.
         files: for every size, the PNG of each stimulus.
         losses: original -> why its stimulus was left out.
+        failed: original -> how many better witnesses of it did not pass the check as shown, where some did not.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Draft:
     predictions: tuple[int, ...] = ()
     files: tuple[tuple[bytes, ...], ...] = ()
     losses: Mapping[str, str] = field(default_factory=dict)
+    failed: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def candidates(self) -> int:
@@ -67,6 +69,34 @@ class Draft:
             predictions=_of(self.predictions, kept),
             files=tuple(_of(files, kept) for files in self.files),
             losses={**self.losses, **{name: lost[name] for name in self.ids if name in lost}},
+            failed={name: count for name, count in self.failed.items() if name not in lost},
+        )
+
+    def joined(self, other: Draft) -> Draft:
+        """The stimuli of both, of other originals of the same condition, by the id of their original; no losses."""
+        ids = self.ids + other.ids
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+        return replace(
+            self,
+            ids=_of(ids, order),
+            pixels=torch.cat([self.pixels, other.pixels])[order],
+            labels=torch.cat([self.labels, other.labels])[order],
+            attacks=_of(self.attacks + other.attacks, order),
+            distances=_of(self.distances + other.distances, order),
+            metrics={kind: _of(values + other.metrics[kind], order) for kind, values in self.metrics.items()},
+            predictions=_of(self.predictions + other.predictions, order),
+            files=tuple(_of(one + two, order) for one, two in zip(self.files, other.files, strict=True)),
+            losses={},
+        )
+
+    @property
+    def whole_text(self) -> str:
+        """What the stimuli are, and of how many a better witness did not pass the check."""
+        if not self.failed:
+            return self.text
+        better = sum(self.failed.values())
+        return (
+            f"{self.text}; of {len(self.failed)} originals the best that passed the check, after {better} that did not"
         )
 
 

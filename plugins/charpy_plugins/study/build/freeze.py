@@ -119,7 +119,7 @@ def _condition(name: str, rule: ConditionSpec, draft: Draft | None, painted: int
         return Condition(name=name, kind=Kind.PAINTED, text=text, candidates=painted)
     losses = tuple(Loss(reason=why, originals=names) for why, names in by_reason(draft.losses).items())
     return Condition(
-        name=name, kind=rule.kind or Kind.WITNESS, text=draft.text, candidates=draft.candidates, losses=losses
+        name=name, kind=rule.kind or Kind.WITNESS, text=draft.whole_text, candidates=draft.candidates, losses=losses
     )
 
 
