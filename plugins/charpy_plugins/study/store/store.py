@@ -19,9 +19,10 @@ from charpy.reports.inert import visible
 from charpy_plugins.study.document import StudyDocument
 from charpy_plugins.study.responses import Participant, Responses, State
 from charpy_plugins.study.store import overview, queries, records
-from charpy_plugins.study.store.codes import digest, salted, tidy, withdrawal_code
+from charpy_plugins.study.store.codes import digest, salted, withdrawal_code
 from charpy_plugins.study.store.connect import READING, WAIT
 from charpy_plugins.study.store.draw import drawn_questions
+from charpy_plugins.study.store.erase import erase, scrub
 from charpy_plugins.study.store.opening import opened
 from charpy_plugins.study.store.outcomes import Admission, Question, Refused
 from charpy_plugins.study.store.overview import Measure
@@ -187,21 +188,14 @@ class Store:
         return withdrawal_code(self._salt, participant)
 
     def withdraw(self, code: str) -> None:
-        """Erase the answers of whose code this is, and what could tell who it was; only the count stays.
+        """Erase the answers of whose code this is, and what could tell who it was, see `erase`.
 
         Raises:
             Refused: nobody has this code.
         """
         with self._writing() as db:
-            own = participants.c.code == digest(tidy(code))
-            found = db.execute(select(participants.c.id).where(own).with_for_update()).scalar_one_or_none()
-            if found is None:
-                raise Refused("unknown code", 404, "Nobody has this code. Please check it letter by letter.")
-            for table in (answers, questions):
-                db.execute(delete(table).where(table.c.participant == found))
-            db.execute(delete(events).where(events.c.participant == found))
-            erased = dict.fromkeys(("person", "visit", "token", "code"))
-            db.execute(update(participants).where(own).values(state=State.WITHDRAWN, **erased))
+            erase(db, code)
+        scrub(self._engine)
 
     def note(self, kind: str, detail: str = "", participant: str | None = None, *, refused: bool = False) -> None:
         """Keep an event: one word, and at most 200 characters that name nobody; what is hidden in them shows."""

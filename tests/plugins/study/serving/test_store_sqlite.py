@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sqlite3
+import struct
 from collections import Counter
 from pathlib import Path
 
@@ -181,3 +182,49 @@ def test_withdrawn_answers_are_overwritten_in_the_file(path: Path, document):
     store.withdraw(store.code(participant.id))
     store.close()
     assert b"ZEBRA-CROSSING" not in b"".join(file.read_bytes() for file in path.parent.iterdir())
+
+
+def test_what_is_withdrawn_is_gone_from_every_file_while_the_server_runs(path: Path, document):
+    store = Store.open(path, document, create=True)
+    for number in range(3):
+        participant = store.join("1", f"person {number}", f"visit {number}").participant
+        while (question := store.question(participant)) is not None:
+            store.answer(participant, question.position, 1, 3)
+    store.note("mark", "ZEBRA-CROSSING", participant.id)
+    with store._engine.connect() as db:
+        row = db.exec_driver_sql("SELECT * FROM participants WHERE id = ?", (participant.id,)).mappings().one()
+    traces = [row[name].encode() for name in ("person", "visit", "token", "code")] + [b"ZEBRA-CROSSING"]
+    traces += [struct.pack(">d", row[name]) for name in ("joined", "seen", "finished")]  # as SQLite writes a number
+
+    def found() -> list[int]:
+        return [sum(file.read_bytes().count(trace) for file in path.parent.iterdir()) for trace in traces]
+
+    assert min(found()) > 0
+    store.withdraw(store.code(participant.id))
+    assert found() == [0] * len(traces)
+    store.close()
+
+
+def test_a_withdrawal_counts_whether_or_not_the_log_can_be_emptied(path: Path, document):
+    store = Store.open(path, document, create=True)
+    participant = store.join("1").participant
+    event.listen(store._engine, "connect", lambda db, _: db.execute("PRAGMA busy_timeout = 50"))
+    store._engine.dispose()
+    other = sqlite3.connect(path)
+    other.execute("BEGIN")
+    assert other.execute("SELECT count(*) FROM participants").fetchone() == (1,)
+    store.withdraw(store.code(participant.id))
+    assert [one.state for one in store.responses().participants] == ["withdrawn"]
+    other.close()
+    store.close()
+
+
+@pytest.mark.parametrize("joined", [1_700_000_000.25, 0.0, -1.5])
+def test_of_who_withdrew_only_the_day_stays(path: Path, document, joined):
+    store = Store.open(path, document, create=True, clock=lambda: joined)
+    participant = store.join("1").participant
+    store.withdraw(store.code(participant.id))
+    (left,) = store.responses().participants
+    assert (left.joined % 86_400, left.seen, left.finished) == (0, left.joined, None)
+    assert 0 <= joined - left.joined < 86_400
+    store.close()
