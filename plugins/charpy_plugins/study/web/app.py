@@ -18,6 +18,7 @@ from charpy_plugins.study.studyfile import Study
 from charpy_plugins.study.web import prolific, security
 from charpy_plugins.study.web.limits import limit
 from charpy_plugins.study.web.operator import operator
+from charpy_plugins.study.web.padding import lengths
 from charpy_plugins.study.web.participant import participant
 from charpy_plugins.study.web.served import KEY, Served
 from charpy_plugins.study.web.settings import Settings
@@ -66,7 +67,7 @@ def create_app(study: Study, store: Store, settings: Settings | None = None) -> 
     app.jinja_env.globals["language"] = study.document.texts.language
     app.jinja_env.globals["direction"] = direction(study.document.texts.language)
     app.jinja_env.globals["say"] = partial(_say, study.document.texts.interface)
-    app.extensions[KEY] = Served(study, store, settings)
+    app.extensions[KEY] = Served(study, store, settings, lengths(study.images))
     if settings.limited:
         limit(app)
     security.guard(app, settings)

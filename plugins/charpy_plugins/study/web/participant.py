@@ -14,6 +14,7 @@ from charpy_plugins.study.responses import Participant, State
 from charpy_plugins.study.store.store import Question, Refused
 from charpy_plugins.study.web import prolific
 from charpy_plugins.study.web.keys import keys
+from charpy_plugins.study.web.padding import padded
 from charpy_plugins.study.web.security import forget, note, page
 from charpy_plugins.study.web.served import refusal, said, served
 
@@ -117,10 +118,11 @@ def question() -> Page:
 
 @participant.get("/stimulus/<string:stimulus>-x<int:size>.png")
 def stimulus(stimulus: str, size: int) -> Response:
-    """One image, for whom it was drawn."""
+    """One image, for whom it was drawn; as long as every other one of its size."""
     found, data = _who(), served().study.images.get((stimulus, size))
     if found is None or data is None or not served().store.shows(found, stimulus):
         abort(404)
+    data = padded(data, served().lengths[size])
     return Response(data, mimetype="image/png", headers={"Cache-Control": _KEPT})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from flask import current_app
@@ -15,11 +16,12 @@ KEY = "charpy_study"
 
 
 class Served(NamedTuple):
-    """One study before its participants."""
+    """One study before its participants; `lengths` of the PNG files as they are sent, by size."""
 
     study: Study
     store: Store
     settings: Settings
+    lengths: Mapping[int, int]
 
 
 def served() -> Served:

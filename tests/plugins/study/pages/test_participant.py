@@ -41,9 +41,26 @@ def test_an_image_is_shown_at_each_size_as_the_study_has_it(serve, come, at):
     for size, image in zip((1, 2, 4), images, strict=True):
         sent = person.client.get(image["src"])
         stimulus = image["src"].removeprefix("/stimulus/").removesuffix(f"-x{size}.png")
-        assert sent.data == at(app).study.images[stimulus, size]
-        assert Image.open(io.BytesIO(sent.data)).size == (int(image["width"]), int(image["height"]))
+        shown, kept = (Image.open(io.BytesIO(data)) for data in (sent.data, at(app).study.images[stimulus, size]))
+        assert (shown.tobytes(), shown.mode) == (kept.tobytes(), kept.mode)
+        assert shown.size == (int(image["width"]), int(image["height"]))
         assert "private" in sent.headers["Cache-Control"]
+
+
+def test_the_length_of_an_image_tells_nothing(serve, come, at):
+    app = serve(sizes=(1, 2))
+    files = at(app).study.images
+    assert len({len(data) for data in files.values()}) > 2  # in the study file, what compresses worse is longer
+    lengths, headers = {1: set(), 2: set()}, set()
+    for _ in range(12):
+        person = come(app).join()
+        for size, image in zip((1, 2), person.page("/question").all("img"), strict=True):
+            sent = person.client.get(image["src"])
+            lengths[size].add(len(sent.data))
+            headers.add(tuple(sorted(name for name, _ in sent.headers)))
+            Image.open(io.BytesIO(sent.data)).verify()  # checksums of all chunks
+    assert [len(found) for found in lengths.values()] == [1, 1]
+    assert len(headers) == 1
 
 
 def test_nothing_on_the_page_tells_the_condition_or_the_original(serve, come, at, kept):
