@@ -8,8 +8,9 @@ import pytest
 
 from charpy.cli.app import run_program
 from charpy.errors import CharpyError, DataError
+from charpy_plugins.study.addresses import shown_address
 from charpy_plugins.study.export.responses_file import read_responses, responses_bytes
-from charpy_plugins.study.export.source import responses_of, shown_address
+from charpy_plugins.study.export.source import responses_of
 from charpy_plugins.study.simulation import population
 from charpy_plugins.study.store.store import Store
 from charpy_plugins.study.studyfile import write_study

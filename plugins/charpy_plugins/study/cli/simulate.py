@@ -47,7 +47,7 @@ def simulate(
         out: the file of answers, as x.json, or a database of them: x.sqlite, or postgresql://... Default: beside the
             study, as STUDY.simulated.json.
     """
-    from charpy_plugins.study.export.source import shown_address
+    from charpy_plugins.study.addresses import shown_address
     from charpy_plugins.study.habits import Habits
     from charpy_plugins.study.simulation import CONFIDENCE, population
     from charpy_plugins.study.studyfile import read_study
@@ -69,7 +69,8 @@ def simulate(
 
 
 def _store(document: StudyDocument, responses: Responses, where: str) -> None:
-    from charpy_plugins.study.export.source import open_store, shown_address
+    from charpy_plugins.study.addresses import shown_address
+    from charpy_plugins.study.export.source import open_store
 
     with open_store(where, document, create=True, simulated=responses.simulated) as store:
         if held := len(store.responses().participants):

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from charpy.errors import CharpyError
+from charpy_plugins.study.addresses import shown_address
 from charpy_plugins.study.document import StudyDocument
 from charpy_plugins.study.export.responses_file import check_responses, read_responses
 from charpy_plugins.study.responses import Responses
 
 if TYPE_CHECKING:
     from charpy_plugins.study.store.store import Store
-
-_PASSWORD = re.compile(r"(?<=:)[^:@/]*(?=@)")
 
 
 def responses_of(where: str, document: StudyDocument) -> Responses:
@@ -51,8 +49,3 @@ def open_store(where: str, document: StudyDocument, *, create: bool = False, sim
         yield store
     finally:
         store.close()
-
-
-def shown_address(where: str) -> str:
-    """Without the password of a URL."""
-    return _PASSWORD.sub("***", where, count=1) if "://" in where else where

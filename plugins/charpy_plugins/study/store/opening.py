@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from charpy.errors import CharpyError, DataError, IdentityError
 from charpy.reports.inert import visible
+from charpy_plugins.study.addresses import shown_address
 from charpy_plugins.study.document import StudyDocument
 from charpy_plugins.study.store.connect import READING, address, connect
 from charpy_plugins.study.store.tables import FORMAT, meta, schema
@@ -24,7 +25,7 @@ _MAKING = 0x43484152
 def opened(where: str | Path, document: StudyDocument, *, create: bool, simulated: str) -> Engine:
     """See `Store.open`."""
     url = address(where)
-    shown = url.render_as_string(hide_password=True)
+    shown = shown_address(str(where))
     if url.drivername == "sqlite" and not create and not Path(str(url.database)).is_file():
         hint = "`charpy study serve STUDY` collects answers; `charpy study simulate STUDY` makes some up"
         raise DataError("no answers are here", where=str(url.database), hint=hint)
@@ -40,7 +41,13 @@ def opened(where: str | Path, document: StudyDocument, *, create: bool, simulate
     except DBAPIError as cause:
         engine.dispose()
         found = str(cause.orig).strip().splitlines()[0]
-        raise DataError("the answers database cannot be used", where=shown, found=found) from None
+        raise DataError(
+            "the answers database cannot be used",
+            where=shown,
+            found=shown_address(found),
+            expected="a file that `charpy study serve` made, or a PostgreSQL database that can be reached",
+            hint="a file of answers, as `charpy study simulate` writes, is read where its name ends in .json",
+        ) from None
     except CharpyError:
         engine.dispose()
         raise

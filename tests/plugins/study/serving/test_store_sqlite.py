@@ -14,6 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from charpy.errors import DataError, SpecError
+from charpy_plugins.study.addresses import shown_address
 from charpy_plugins.study.store.connect import address
 from charpy_plugins.study.store.draw import chosen_condition, drawn_questions
 from charpy_plugins.study.store.store import Store
@@ -228,3 +229,26 @@ def test_of_who_withdrew_only_the_day_stays(path: Path, document, joined):
     assert (left.joined % 86_400, left.seen, left.finished) == (0, left.joined, None)
     assert 0 <= joined - left.joined < 86_400
     store.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:SECRET@127.0.0.1:1/d",
+        "postgresql://me:a:SECRET@127.0.0.1:1/d",
+        "postgresql://me:a%2FSECRET%40b@127.0.0.1:1/d",
+        "postgresql://127.0.0.1:1/d?user=me&password=SECRET",
+        "postgresql:///d?sslpassword=SECRET&host=127.0.0.1&port=1",
+    ],
+)
+def test_no_error_prints_a_password_wherever_it_stands(url, document):
+    assert "SECRET" not in shown_address(url)
+    assert "***" in shown_address(url)
+    with pytest.raises(DataError) as error:
+        Store.open(url, document)
+    assert "SECRET" not in str(error.value)
+
+
+def test_an_address_without_a_password_is_shown_as_it_is():
+    for text in ("answers.sqlite", "a:b@c.sqlite", "postgresql://me@host:5432/answers?connect_timeout=3"):
+        assert shown_address(text) == text
