@@ -37,6 +37,15 @@ class ModelError(CharpyError):
     """A model that cannot be loaded, or that does not answer as its contract says."""
 
 
+class ServiceError(ModelError):
+    """A model's server that is gone, lets nobody in, or serves another model than before.
+
+    It is no answer to an image: it stops the run where it is, and the same command goes on from there.
+    """
+
+    exit_code = 4
+
+
 class UnsafeFileError(CharpyError):
     """A file that would run code, read other files or fill the memory when loaded."""
 

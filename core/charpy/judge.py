@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from charpy.engine import as_scores
+from charpy.errors import ServiceError
 from charpy.global_state import default_dtype_kept
 from charpy.interfaces.metric import Metric
 from charpy.interfaces.model import Model, Output
@@ -77,6 +78,8 @@ class Judge:
         try:
             rows = as_images(images).to(self.model.device).clone()
             answers = as_scores(self.model.predict(rows), self.output).cpu()
+        except ServiceError:
+            raise
         except (Exception, SystemExit):  # noqa: BLE001 - a stranger's code; what it raises at has no answer
             if len(images) == 1:
                 return [(torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.bool))]

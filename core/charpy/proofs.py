@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from charpy import checks
+from charpy.errors import ServiceError
 from charpy.planned import PlannedProof
 from charpy.records import ProofKey, ProofRecord
 from charpy.stages import Stage
@@ -143,6 +144,8 @@ class Proofs:
             if answer.shape != (len(samples),) or answer.dtype != torch.bool:
                 raise TypeError(f"certify returned {answer.dtype} {tuple(answer.shape)}, not bool ({len(samples)},)")
             proven = dict(zip(samples, answer.tolist(), strict=True))
+        except ServiceError:
+            raise
         except (Exception, SystemExit) as cause:  # noqa: BLE001 - a stranger's code; it proves nothing, and is told
             proven, failure = dict.fromkeys(samples, False), f"{type(cause).__name__}: {cause}"
         self._write(planned, key, proven, time.perf_counter() - started, failure)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from charpy.errors import IdentityError, SpecError
+from charpy.errors import IdentityError, ServiceError, SpecError
 from charpy.pixels import as_images
 from charpy.planned import PlannedAttack
 from charpy.plugins import registry
@@ -47,7 +47,13 @@ class Station:
         if why := self.site.watch.enter(Stage("unit", title, key)):
             return self.lost(unit, why)
         shard = self.shard_of(samples)
-        return compute_unit(key, shard, planned, threat, self.bench, lambda share, _: self.site.tell(share, title))
+        try:
+            return compute_unit(key, shard, planned, threat, self.bench, lambda share, _: self.site.tell(share, title))
+        except ServiceError as gone:
+            what = f"{gone.what}, while {title} was computed, which is lost"
+            raise ServiceError(
+                what, where=gone.where, found=gone.found, expected=gone.expected, hint=gone.hint
+            ) from None
 
     def lost(self, unit: Unit, why: str) -> UnitRecord:
         """A unit that nobody could compute."""

@@ -21,8 +21,12 @@ from charpy.planned import DEFAULT_CERTIFIERS
 from charpy.plugins import Registry
 from charpy.specs import Attackers, ComponentSpec, DataSpec, ModelSpec, OwnLevels, RunSpec
 
-LOCATIONS = frozenset({"path", "data_dir", "download", "weights"})
-"""Parameters that say where something lies. They are no part of a run's identity: the fingerprints are."""
+LOCATIONS = frozenset({"path", "data_dir", "download", "weights"}) | {
+    *("timeout_seconds", "retries", "backoff_seconds", "ready_seconds", "requests_per_second", "rows_per_second"),
+    *("auth_env", "auth_header", "ca_file", "answer_mib"),
+}
+"""Parameters that say where something lies, or how a server is asked. They are no part of a run's identity: the
+fingerprints are."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ def _resolve(spec: ModelSpec, registry: Registry) -> tuple[str, dict[str, Any]]:
         "model",
         reference,
         [entry.kind for entry in entries],
-        hint="give a zoo name, FILE.onnx, package.module:callable or weights.safetensors@architecture",
+        hint="give a zoo name, FILE.onnx, package.module:callable, weights.safetensors@architecture or http://HOST/v2/models/NAME",
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from charpy.engine import QueryEngine
-from charpy.errors import BudgetError, PluginError
+from charpy.errors import BudgetError, PluginError, ServiceError
 from charpy.global_state import global_state_kept
 from charpy.interfaces.attack import Family, Task
 from charpy.interfaces.model import Model
@@ -188,6 +188,8 @@ def _run(planned: PlannedAttack, task: Task) -> tuple[Any, str]:
         return returned, ""
     except BudgetError:
         return None, ""  # nothing was left to ask: what was found stands, and what was not is held
+    except ServiceError:
+        raise
     except (Exception, SystemExit) as cause:  # noqa: BLE001 - a stranger's code; whatever it raises is recorded
         return None, f"attack {planned.name} failed: {type(cause).__name__}: {str(cause).strip()[:500]}"
 

@@ -14,6 +14,7 @@ def charpy_models() -> Mapping[str, str]:
     return {
         "callable": "charpy_plugins.wrappers.callable_model:CallableModel",
         "hybrid": "charpy_plugins.wrappers.hybrid:Hybrid",
+        "open_inference": "charpy_plugins.wrappers.open_inference:OpenInferenceModel",
         "onnx": "charpy_plugins.wrappers.onnx_file:OnnxModel",
         "torch": "charpy_plugins.wrappers.torch_module:TorchModel",
     }
