@@ -10,7 +10,7 @@ WORKERS ?= 2
 THIRD_PARTY := $(shell find tests/third_party -name '*.py' -o -name pyproject.toml 2>/dev/null)
 SOURCES := $(shell find core plugins models -type f -not -path '*/__pycache__/*') pyproject.toml README.md LICENSE
 
-.PHONY: demo setup test lint check wheel-test test-slow bench clean
+.PHONY: demo setup test lint check wheel-test test-slow docs bench clean
 
 demo: setup
 	$(BIN)/charpy assess digits-cnn --data digits --certify 15 --out demo
@@ -57,10 +57,20 @@ $(WHEEL_VENV)/.installed: $(VENV)/.installed $(SOURCES) $(THIRD_PARTY)
 	  > "$$($(WHEEL_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dependencies.pth"
 	touch $@
 
+# The documentation as pages that ask nobody for anything, in build/site; a broken link or name ends it.
+docs: $(VENV)/.docs
+	$(BIN)/python docs/staging.py stage
+	$(BIN)/zensical build --strict --clean
+	$(BIN)/python docs/staging.py check
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(PIP) --no-build-isolation --editable '.[docs]'
+	touch $@
+
 bench: setup
 	$(PIP) --no-build-isolation --editable '.[benchmark,dev]'
 	$(BIN)/python benchmarks/main_job.py
 	$(BIN)/python benchmarks/dual_vs_art.py
 
 clean:
-	rm -rf $(WHEEL_VENV) dist build demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(WHEEL_VENV) dist build demo .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -205,7 +205,7 @@ class RunSpec(Spec):
     )
     shard: int = Field(default=256, ge=1, le=65536, description="samples in one unit of work")
     batch_size: int | None = Field(default=None, ge=1, description="model rows in one batch; measured if not given")
-    executor: ComponentSpec = ComponentSpec(kind="inline")
+    executor: ComponentSpec = Field(default=ComponentSpec(kind="inline"), description="where units are computed")
     limits: LimitsSpec = LimitsSpec()
 
     @field_validator("models")
