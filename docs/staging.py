@@ -1,8 +1,8 @@
 """The documentation site: its pages in the folders that they link to each other in, and a check of what was built.
 
-`python docs/staging.py stage` copies the pages, and what they link to, into build/docs, at the paths that they have in the
-repository, so that one link serves both. `python docs/staging.py check` reads build/site: every link leads to a file and
-to an anchor in it, and nothing is asked of another host.
+`python docs/staging.py stage` copies the pages, and what they link to, into build/docs, at the paths that they have in
+the repository, so that one link serves both. `python docs/staging.py check` reads build/site: every link leads to a
+file and to an anchor in it, and nothing is asked of another host.
 """
 
 from __future__ import annotations

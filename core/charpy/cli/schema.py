@@ -10,9 +10,10 @@ from charpy.errors import SpecError
 PAGES = {
     "spec": (
         "Fields of a spec",
-        "What `charpy schema --markdown` prints: every field of the file that `charpy run` takes, as the JSON Schema "
-        "of `charpy schema` has it. An unknown field is refused, and the nearest one named. Parameters of a component are "
-        "those that `charpy describe HOOK KIND` lists.",
+        "What `charpy schema --markdown` prints: every field of the file that `charpy run` takes, as the JSON "
+        "Schema of `charpy schema` has it. An unknown field is refused, and the nearest one named. "
+        "Parameters of a component are those that "
+        "`charpy describe HOOK KIND` lists.",
     ),
     "report": (
         "Fields of report.json",
