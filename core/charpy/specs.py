@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from charpy.errors import SpecError
-from charpy.threat import BALLS, DUAL, FIRST_LEVEL, LAST_LEVEL, Goal, Grid, Norm, default_levels
+from charpy.gates import Gate, check_about
+from charpy.threat import BALLS, DUAL, FIRST_LEVEL, LAST_LEVEL, OWN, Goal, Grid, Norm, default_levels
 
 MOST = 2**53
 """A larger level is refused before any image is known: it could not be told from the next one as a float."""
@@ -85,6 +86,13 @@ class ThreatSpec(Spec):
         return tuple(sorted(levels))
 
     @property
+    def shown(self) -> tuple[int, ...]:
+        """The levels that a report shows, as far as the image has them."""
+        if isinstance(self.levels, OwnLevels):
+            return (OWN,)
+        return self.levels if isinstance(self.levels, tuple) else default_levels(self.norm)
+
+    @property
     def searched(self) -> bool:
         """Whether the smallest level of each sample is searched."""
         return self.levels == "minimal"
@@ -147,6 +155,11 @@ class ModelSpec(Spec):
         """The name in the report."""
         return self.name or self.reference or self.kind or ""
 
+    @property
+    def base_title(self) -> str:
+        """The same without what its attackers see (`by_attacker`)."""
+        return self.title.removesuffix(f" ({self.attackers[0]})")
+
     def by_attacker(self) -> tuple[ModelSpec, ...]:
         """One model for each of its attackers, named after them where there are several."""
         if len(self.attackers) == 1:
@@ -207,6 +220,11 @@ class RunSpec(Spec):
     batch_size: int | None = Field(default=None, ge=1, description="model rows in one batch; measured if not given")
     executor: ComponentSpec = Field(default=ComponentSpec(kind="inline"), description="where units are computed")
     limits: LimitsSpec = LimitsSpec()
+    gates: tuple[Gate, ...] = Field(
+        default=(),
+        description="what the run must show, or the exit code is 1: lines such as 'linf th=3 robust_accuracy >= 0.4'; "
+        "no part of what the run is about, so that a gate may be added later",
+    )
 
     @field_validator("models")
     @classmethod
@@ -228,6 +246,12 @@ class RunSpec(Spec):
         others = [str(threat.norm) for threat in self.threats if not isinstance(threat.levels, tuple)]
         if self.contest and others:
             raise ValueError(f"a contest is held at levels that are given, and those of {others} are not")
+        return self
+
+    @model_validator(mode="after")
+    def _gates_are_about_this_run(self) -> RunSpec:
+        titles = {name for model in self.models for name in (model.title, model.base_title)}
+        check_about(self.gates, titles, {threat.norm: threat.shown for threat in self.threats})
         return self
 
 

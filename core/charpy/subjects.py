@@ -214,15 +214,14 @@ def identity_of(
 ) -> dict[str, str]:
     """What a run is about, as key -> value: the spec, the data, the models, the plugins in it.
 
-    Of the spec every field but the executor: where a unit is computed changes nothing.
+    Of the spec every field but two: where a unit is computed changes nothing, and gates only judge.
     """
     taken = _taken_from_elsewhere(spec, registry)
     own = {f"threats.{n}.levels": threat.levels for n, threat in enumerate(spec.threats)}
     tables = {place: levels for place, levels in own.items() if isinstance(levels, OwnLevels)}
     placed = ("data.params.", "models.", *(f"{attack}.params." for attack in taken), *(f"{t}." for t in tables))
     sources = {f"{attack}.params.source" for attack in taken}
-    leaves = _leaves(spec.model_dump(mode="json"))
-    leaves = [(key, value) for key, value in leaves if not key.startswith("executor.")]
+    leaves = _leaves(spec.model_dump(mode="json", exclude={"gates", "executor"}))
     identity = {f"spec.{key}": value for key, value in leaves if key not in sources and not _is_location(key, placed)}
     identity["data.fingerprint"] = dataset.fingerprint()
     identity |= {f"spec.{place}": digest_of(levels) for place, levels in tables.items()}

@@ -332,6 +332,22 @@ class RedrawPart(Part):
     interval: tuple[float, float] = Field(description="95 %, Student's t over the draws, of that mean")
 
 
+class GatePart(Part):
+    """One demand on the run, and whether it is met."""
+
+    gate: str = Field(description="as its spec would say it")
+    norm: str | None
+    th: int | None
+    figure: str
+    bound: Literal["lower", "upper"] = Field(description="of the 95 % interval of the figure: what is judged")
+    comparator: str
+    limit: float
+    share: Share | None = Field(description="the figure; None where the run does not have it")
+    measured: float | None = Field(description="the bound that was judged")
+    passed: bool
+    reason: str = Field(description="why it passed or failed, in words")
+
+
 class AttackersPart(Part):
     """A defended model at one level: robust accuracy by what the attackers see of its defences."""
 
@@ -395,6 +411,7 @@ class Assessment(Part):
     brackets: tuple[BracketPart, ...] = ()
     redraws: tuple[RedrawPart, ...] = ()
     rejected: tuple[RejectedPart, ...] = ()
+    gates: tuple[GatePart, ...] = Field(default=(), description="where one failed, a command exits with 1")
     lost: tuple[LostPart, ...] = Field(default=(), description="where there is any, no command exits with 0")
     indicators: tuple[IndicatorPart, ...] = ()
     drills: tuple[DrillPart, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from charpy.analysis.document import (
 )
 from charpy.analysis.findings import NormFindings, Population, level_costs
 from charpy.analysis.gallery import GalleryItem, read_gallery
+from charpy.analysis.gates import judged
 from charpy.analysis.grade import Grade, blindness, grade_of
 from charpy.analysis.indicators import indicator_parts
 from charpy.analysis.intervals import share
@@ -41,6 +42,7 @@ from charpy.analysis.trials import Trial, read_trials
 from charpy.analysis.verdict import Status, status_of, verdict
 from charpy.checks import largest_level
 from charpy.errors import RunFileError
+from charpy.gates import Gate
 from charpy.outcome import Outcome
 from charpy.runfile import RunFile
 from charpy.specs import Attackers, RunSpec, parse
@@ -58,14 +60,19 @@ class RunSummary:
     assessments: tuple[Assessment, ...]
     run: RunFile
     attackers: tuple[AttackersPart, ...] = ()
+    source: str = ""
 
     @classmethod
-    def of(cls, run: RunFile, proven: Certificates | None = None) -> RunSummary:
+    def of(
+        cls, run: RunFile, proven: Certificates | None = None, gates: Iterable[Gate] | None = None, source: str = ""
+    ) -> RunSummary:
         """The summary of an open run file, finished or not.
 
         Args:
             run: its meta must hold `dataset` and `models` (see `Assessment`).
             proven: certificates, instead of those in the run file.
+            gates: instead of those of its spec.
+            source: the spec file, as the user named it.
 
         Raises:
             RunFileError: the run stopped before it had recorded its data and models.
@@ -79,8 +86,13 @@ class RunSummary:
             )
         models = range(len(run.meta("models")))
         assessed = [_assess(run, model, spec, proven) for model in models]
-        assessments = tuple(assessment for assessment, _ in assessed)
-        return cls(spec.name, assessments, run, attackers_parts(assessments, [shown for _, shown in assessed]))
+        assessments = judged(
+            [assessment for assessment, _ in assessed],
+            spec.gates if gates is None else gates,
+            finished=bool(run.meta("finished", False)),
+        )
+        attackers = attackers_parts(assessments, [shown for _, shown in assessed])
+        return cls(spec.name, assessments, run, attackers, source)
 
     def gallery(self, model: int, norm: str, limit: int) -> list[GalleryItem]:
         """At most `limit` witnesses of model number `model` under `norm`, spread over levels and classes.

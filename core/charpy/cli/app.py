@@ -22,7 +22,10 @@ PASS, GATE_FAILED, USAGE, NO_EVIDENCE, CRASH = 0, 1, 2, 3, 4
 INTERRUPTED, PIPE_CLOSED, TERMINATED = 130, 141, 143
 
 _ABOUT = "Breaks, and proves, image classifiers: L0 and Linf robustness side by side, every figure a bracket."
-_MORE = "`charpy COMMAND --help` explains a command. Exit codes: 0 pass, 2 refused, 3 no valid evidence, 4 crash."
+_MORE = (
+    "`charpy COMMAND --help` explains a command. "
+    "Exit codes: 0 pass, 1 a gate failed, 2 refused, 3 no valid evidence, 4 crash."
+)
 
 
 class Terminated(BaseException):

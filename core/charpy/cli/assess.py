@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from charpy.cli.publish import folder_name
+from cyclopts import Parameter
+
+from charpy.cli.publish import FORMATS, folder_name
 from charpy.cli.references import data_of, levels_of, norms_of
 from charpy.errors import SpecError
 from charpy.plugins import registry
@@ -37,6 +39,8 @@ def assess(
     defenses: str | None = None,
     attackers: str = "static,adaptive,black-box",
     name: str | None = None,
+    gate: tuple[str, ...] = (),
+    formats: Annotated[str, Parameter("--format")] = ",".join(FORMATS),
 ) -> int:
     """Break one model under L0 and Linf side by side, and write the dual report.
 
@@ -64,8 +68,11 @@ def assess(
         attackers: of a model with defences, what they see of these, as rows of one report: static (the model without
             them), adaptive, black-box.
         name: title of the report and name of the model in it. Default: MODEL.
+        gate: what the run must show, such as "linf th=3 robust_accuracy >= 0.4"; may be given several times. Exit code
+            1 if one fails.
+        formats: report formats, separated by commas; `charpy plugins` lists them.
     """
-    from charpy.cli.execute import execute
+    from charpy.cli.execute import execute, with_gates
 
     document = document_of(
         model, data, samples, levels, norms, queries, seed, data_dir, battery, grid, batch_size, minimal, name
@@ -75,7 +82,8 @@ def assess(
         subject |= {"defenses": [{"kind": kind.strip()} for kind in defenses.split(",")]}
         subject |= {"attackers": [name.strip() for name in attackers.split(",")]}
     proofs: dict[str, Any] = {"seconds": certify} if certify > 0 else {"certifiers": []}
-    return execute(_parsed({**document, "certify": proofs}), out if out is not None else _default_folder(model, data))
+    spec = with_gates(_parsed({**document, "certify": proofs}), gate)
+    return execute(spec, out if out is not None else _default_folder(model, data), formats)
 
 
 def document_of(

@@ -8,26 +8,55 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from charpy.cli.app import NO_EVIDENCE, PASS
+from charpy.cli.app import GATE_FAILED, NO_EVIDENCE, PASS
 from charpy.cli.console import results
+from charpy.errors import SpecError
 from charpy.reports.inert import visible
 
 if TYPE_CHECKING:
     from charpy.analysis.document import Assessment
     from charpy.analysis.summary import RunSummary
+    from charpy.gates import Gate
     from charpy.plugins import Registry
 
 FORMATS = ("json", "html")
 
 
-def publish(run_file: Path, out: Path, formats: Sequence[str], plugins: Registry) -> int:
-    """Write the reports of a run into `out`, print its tables, verdicts and the paths; returns the exit code."""
+def kinds_of(formats: str) -> list[str]:
+    """`json,html` as a list of report formats.
+
+    Raises:
+        SpecError: there is none.
+    """
+    kinds = [kind.strip() for kind in formats.split(",") if kind.strip()]
+    if not kinds:
+        raise SpecError("no report format given", where="--format", found=repr(formats), expected=",".join(FORMATS))
+    return list(dict.fromkeys(kinds))
+
+
+def publish(
+    run_file: Path,
+    out: Path,
+    formats: Sequence[str],
+    plugins: Registry,
+    *,
+    gates: Sequence[Gate] | None = None,
+    more: Sequence[Gate] = (),
+    source: str = "",
+) -> int:
+    """Write the reports of a run into `out`, print its tables, verdicts, gates and the paths; returns the exit code.
+
+    `gates` are judged instead of those in the run file, and `more` beside them; `source` is the spec file, as the user
+    named it.
+    """
     from charpy.analysis.summary import RunSummary
     from charpy.runfile import RunFile
+    from charpy.specs import RunSpec, parse
 
     reports = {kind: plugins.create("reports", kind) for kind in formats}
     with RunFile.open(run_file) as run:
-        summary = RunSummary.of(run)
+        own = parse(RunSpec, run.spec, where=str(run_file)).gates if gates is None else gates
+        summary = RunSummary.of(run, gates=(*own, *more), source=source)
         written = []
         for kind, report in reports.items():
             written.append(report.write(summary, out / f"report{report.suffix}"))
@@ -37,7 +66,9 @@ def publish(run_file: Path, out: Path, formats: Sequence[str], plugins: Registry
     console = results()
     for path in [*written, run_file]:
         console.print(visible(str(path)), soft_wrap=True)
-    return PASS if all(_is_evidence(part) for part in summary.assessments) else NO_EVIDENCE
+    if not all(_is_evidence(part) for part in summary.assessments):
+        return NO_EVIDENCE
+    return PASS if all(gate.passed for part in summary.assessments for gate in part.gates) else GATE_FAILED
 
 
 def _is_evidence(part: Assessment) -> bool:
@@ -78,6 +109,9 @@ def _show(summary: RunSummary) -> None:
             console.print(visible(text))
         for lost in part.lost:
             text = f"lost: {lost.what} ({lost.norm} th={lost.th}, {lost.samples} samples): {lost.reason}"
+            console.print(visible(text), soft_wrap=True)
+        for gate in part.gates:
+            text = f"gate {'passed' if gate.passed else 'FAILED'}: {gate.gate}: {gate.reason}"
             console.print(visible(text), soft_wrap=True)
         console.print()
     if summary.attackers:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from charpy.cli.publish import folder_name
+from cyclopts import Parameter
+
+from charpy.cli.publish import FORMATS, folder_name
 
 
-def run(spec: Path, /, *, out: Path | None = None) -> int:
+def run(
+    spec: Path,
+    /,
+    *,
+    out: Path | None = None,
+    gate: tuple[str, ...] = (),
+    formats: Annotated[str, Parameter("--format")] = ",".join(FORMATS),
+) -> int:
     """Run a spec file: several models, attacks, defences and levels at once.
 
     Writes run.charpy, report.json and report.html into the output folder, and with several models a report.json for
@@ -16,8 +26,12 @@ def run(spec: Path, /, *, out: Path | None = None) -> int:
     Args:
         spec: a YAML file; `charpy schema` prints its JSON Schema.
         out: output folder. Default: charpy-SPEC in the working directory.
+        gate: one more gate, as in the spec; may be given several times. Exit code 1 if one fails.
+        formats: report formats, separated by commas; `charpy plugins` lists them.
     """
-    from charpy.cli.execute import execute
+    from charpy.cli.execute import execute, with_gates
     from charpy.specfile import load_spec
 
-    return execute(load_spec(spec), out if out is not None else Path(f"charpy-{folder_name(spec.stem)}"))
+    asked = with_gates(load_spec(spec), gate)
+    folder = out if out is not None else Path(f"charpy-{folder_name(spec.stem)}")
+    return execute(asked, folder, formats, source=str(spec))
