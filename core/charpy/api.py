@@ -44,16 +44,16 @@ class Result:
         return dual_table(self.assessment)
 
     def save(self, path: str | Path) -> Path:
-        """Write the report; the suffix chooses the format (`.html`, `.json`, or a plugin's)."""
+        """Write the report; the end of the name chooses the format (`.html`, `.json`, `.junit.xml`, a plugin's)."""
         target = Path(path)
-        for entry in registry().entries("reports"):
-            report = registry().create("reports", entry.kind)
-            if report.suffix == target.suffix:
-                with RunFile.open(self.path) as run:
-                    written: Path = report.write(RunSummary.of(run), target)
-                return written
-        known = ", ".join(sorted(entry.kind for entry in registry().entries("reports")))
-        raise SpecError("no report format has this suffix", found=target.suffix or "(none)", expected=known)
+        reports = [registry().create("reports", entry.kind) for entry in registry().entries("reports")]
+        fitting = [report for report in reports if target.name.endswith(report.suffix)]
+        if not fitting:
+            known = ", ".join(sorted(report.suffix for report in reports))
+            raise SpecError("no report format has this suffix", found=target.suffix or "(none)", expected=known)
+        with RunFile.open(self.path) as run:
+            written: Path = max(fitting, key=lambda report: len(report.suffix)).write(RunSummary.of(run), target)
+        return written
 
     def __str__(self) -> str:
         return f"{plain_table(self.assessment)}\n{visible(self.assessment.verdict)}"

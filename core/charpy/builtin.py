@@ -31,6 +31,11 @@ def charpy_commands() -> Mapping[str, str]:
 def charpy_reports() -> Mapping[str, str]:
     """The formats in which a run is written."""
     return {
+        "csv": "charpy.reports.csv_report:CsvReport",
         "html": "charpy.reports.html:HtmlReport",
         "json": "charpy.reports.json_report:JsonReport",
+        "junit": "charpy.reports.junit:JunitReport",
+        "markdown": "charpy.reports.markdown:MarkdownReport",
+        "model-card": "charpy.reports.model_card:ModelCardReport",
+        "sarif": "charpy.reports.sarif:SarifReport",
     }

@@ -6,15 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from charpy.reports.cells import cell
 from charpy.reports.inert import visible
 
 Value = str | int | float | bool | None
 Row = TypeVar("Row")
-
-_ACTIVE = frozenset("=+-@'\uff1d\uff0b\uff0d\uff20")
-"""What makes a spreadsheet take a text for a formula, in full width too; the apostrophe, so that it can be undone."""
-
-_QUOTED = frozenset("\"',;|")
 
 
 class Column(NamedTuple, Generic[Row]):
@@ -41,28 +37,6 @@ class Table(NamedTuple, Generic[Row]):
         lines = [[cell(column.name) for column in self.columns]]
         lines += [[cell(column.value(row)) for column in self.columns] for row in self.rows]
         return "".join(",".join(line) + "\n" for line in lines).encode("utf-8", errors="backslashreplace")
-
-
-def cell(value: Value) -> str:
-    """One cell: a number as it is, a text that no spreadsheet takes for a formula, an empty cell for None.
-
-    Hidden characters of a text, line ends and tabs too, become visible as `[U+000A]`; before a text that begins with
-    one of = + - @ or an apostrophe stands an apostrophe, which a reader takes off again.
-    """
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        return f"{value:.10g}"
-    text = visible(value)
-    if text.lstrip()[:1] in _ACTIVE and text.strip():
-        text = "'" + text
-    if _QUOTED.isdisjoint(text) and text == text.strip():
-        return text
-    return '"' + text.replace('"', '""') + '"'
 
 
 def moment(seconds: float | None) -> str | None:
