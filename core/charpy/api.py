@@ -6,7 +6,7 @@ import copy
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +15,7 @@ from charpy.analysis.summary import RunSummary
 from charpy.arrays import ArrayDataset
 from charpy.errors import ModelError, SpecError
 from charpy.evaluator import evaluate
+from charpy.gates import Gate
 from charpy.interfaces.dataset import Dataset
 from charpy.interfaces.model import Model
 from charpy.plugins import registry
@@ -43,8 +44,11 @@ class Result:
         """The dual table, for a terminal or a notebook; `print(result)` gives it as text."""
         return dual_table(self.assessment)
 
-    def save(self, path: str | Path) -> Path:
-        """Write the report; the end of the name chooses the format (`.html`, `.json`, `.junit.xml`, a plugin's)."""
+    def save(self, path: str | Path, *, gates: Iterable[Gate] = ()) -> Path:
+        """Write the report; the end of the name chooses the format (`.html`, `.json`, `.junit.xml`, a plugin's).
+
+        `gates` are judged in it (`charpy.gates.read_gate` reads one).
+        """
         target = Path(path)
         reports = [registry().create("reports", entry.kind) for entry in registry().entries("reports")]
         fitting = [report for report in reports if target.name.endswith(report.suffix)]
@@ -52,7 +56,9 @@ class Result:
             known = ", ".join(sorted(report.suffix for report in reports))
             raise SpecError("no report format has this suffix", found=target.suffix or "(none)", expected=known)
         with RunFile.open(self.path) as run:
-            written: Path = max(fitting, key=lambda report: len(report.suffix)).write(RunSummary.of(run), target)
+            written: Path = max(fitting, key=lambda report: len(report.suffix)).write(
+                RunSummary.of(run, gates=gates), target
+            )
         return written
 
     def __str__(self) -> str:

@@ -1,0 +1,87 @@
+"""`assert_robust`: a model's robustness as an assertion in a test."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from charpy.reports.inert import visible
+
+if TYPE_CHECKING:
+    from charpy.api import Result
+
+REPORTS = ("report.html", "report.json")
+"""What is saved beside the run file."""
+
+
+def assert_robust(
+    model: object,
+    images: Any = None,
+    labels: Any = None,
+    *,
+    norm: str = "linf",
+    th: int = 3,
+    at_least: float = 0.5,
+    figure: str = "robust_accuracy",
+    even_if_weak: bool = False,
+    out: str | Path | None = None,
+    **settings: Any,
+) -> Result:
+    """Assess `model` and raise `AssertionError` unless its robust accuracy is at least `at_least`.
+
+    The lower bound of the 95 % interval is judged, as by a gate (docs/ci.md): few images need a large margin, and weak
+    or invalid evidence does not pass.
+
+    Args:
+        model, images, labels: as of `charpy.assess`.
+        norm, th: the level: pixels under l0, 1/255 steps under the other norms.
+        at_least: share of all images, above 0 and at most 1.
+        figure: `robust_accuracy`: what was not broken; `proven`: what is proven (give `certify=SECONDS`, too).
+        even_if_weak: whether weak evidence may pass.
+        out: folder of run.charpy and the reports. Default: a new temporary one, which is kept where the assertion
+            fails.
+        settings: of `charpy.assess`, such as `queries=1000`, `battery="fast"`, `seed=1`, `certify=30`.
+
+    Returns:
+        The result, to look further.
+
+    Raises:
+        AssertionError: the gate failed; the message has the verdict, the number of witnesses and where the report is.
+        SpecError: `at_least`, `norm`, `th` or `figure` is none.
+        DataError, ModelError: as `charpy.assess`.
+    """
+    __tracebackhide__ = True
+    import charpy
+    from charpy.analysis.gates import judged
+    from charpy.gates import gate_of
+
+    text = f"{norm} th={th} {figure} >= {at_least:.10f}" + (" even if weak" if even_if_weak else "")
+    gate = gate_of(text, "assert_robust")
+    folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="charpy-"))
+    try:
+        result = charpy.assess(model, images, labels, norms=[norm], levels=[th], out=folder, **settings)
+    except BaseException:
+        if out is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    (assessment,) = judged([result.assessment], [gate], finished=True)
+    (part,) = assessment.gates
+    if part.passed and out is None:
+        weakref.finalize(result, shutil.rmtree, folder, ignore_errors=True)
+        return result
+    saved = [result.save(folder / name, gates=[gate]) for name in REPORTS]
+    if not part.passed:
+        raise AssertionError(_message(part.gate, part.reason, result, saved[0]))
+    return result
+
+
+def _message(gate: str, reason: str, result: Result, report: Path) -> str:
+    (threat,) = result.assessment.threats
+    count, correct = threat.broken, threat.broken + threat.held + threat.proven
+    witnesses = (
+        f"{count} witness{'' if count == 1 else 'es'}: {count} of {correct} correctly classified images are broken"
+    )
+    return visible(f"{gate}: {reason}\n{witnesses}\nreport: {report}\n{result}", keep="\n")
