@@ -172,13 +172,20 @@ def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequenc
     ]
     if spec.certify.certifiers and all(subject.attackers is not Attackers.ADAPTIVE for subject in subjects):
         doubts.append("nothing was proven: proofs stand in the row of an adaptive attacker, and there is none")
-    listeners = [f"plugin {failure.plugin}: {failure.cause}" for failure in registry.failures if not failure.package]
+    listeners = _listeners(registry)
     run.set_meta(
         finished=True,
         environment={**run.meta("environment"), "finished": now()},
         warnings=[*run.meta("warnings", []), *doubts, *listeners],
     )
     registry.notify("charpy_run_finished", path=str(run.path))
+    if late := [failure for failure in _listeners(registry) if failure not in listeners]:
+        run.set_meta(warnings=[*run.meta("warnings"), *late])
+
+
+def _listeners(registry: Registry) -> list[str]:
+    """The listeners that raised, and what."""
+    return [f"plugin {failure.plugin}: {failure.cause}" for failure in registry.failures if not failure.package]
 
 
 def _clean(site: Site, run: RunFile, index: int, title: str, bench: Bench) -> NDArray[np.bool_]:

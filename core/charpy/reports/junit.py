@@ -62,7 +62,8 @@ class JunitReport(Report):
             root.append(_suite(suite))
         ElementTree.indent(root)
         # A lone surrogate is visible already; what is left is text that XML can hold.
-        return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+        text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+        return text + b"\n"
 
 
 def suites_of(part: Assessment) -> Iterator[Suite]:

@@ -1,0 +1,61 @@
+"""A run made by hand, and its events."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from charpy.plugins import Registry
+from charpy.specs import RunSpec, parse
+
+HOSTILE = "a:b\x1b[31m\u202e <script>\n"
+
+
+@pytest.fixture(scope="session")
+def synthetic() -> ModuleType:
+    """tests/core/analysis/synthetic.py; the tests are no package, so it is loaded by its place."""
+    place = Path(__file__).parents[2] / "core" / "analysis" / "synthetic.py"
+    spec = importlib.util.spec_from_file_location("charpy_tests_synthetic", place)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def happen(synthetic: ModuleType, tmp_path: Path) -> Iterator[Callable[[object], Registry]]:
+    """Tells a listener of a run of one model with a hostile name: two units, then its end; returns the registry."""
+    plan = synthetic.Plan(HOSTILE, finds=synthetic.FRAIL.finds)
+    with synthetic.build(tmp_path / "run.charpy", (plan,), drills=synthetic.DRILLS) as run:
+
+        def tell(listener: object) -> Registry:
+            registry = Registry([])
+            registry.add(listener, "tracker")
+            spec = parse(RunSpec, {**run.spec, "name": HOSTILE})
+            registry.notify("charpy_run_started", spec=spec, units=8)
+            for counts in ({"broken": 1, "held": 3}, {"broken": 0, "held": 4}):
+                registry.notify("charpy_outcomes", unit={"norm": "l0", "th": 1}, outcomes=counts)
+            registry.notify("charpy_run_finished", path=str(run.path))
+            return registry
+
+        yield tell
+
+
+@pytest.fixture
+def expected() -> dict[str, float]:
+    """Figures of the run, worked out by hand from the plan in synthetic.py."""
+    return {
+        "valid": 1.0,
+        "clean_accuracy": 7 / 8,
+        "l0/th3/adversarial_accuracy": 3 / 7,
+        "l0/th3/robust_accuracy_not_broken": 0.5,
+        "l0/th3/robust_accuracy_proven": 0.0,
+        "l0/th3/supported": 1.0,
+        "linf/th3/robust_accuracy_not_broken": 5 / 8,
+        "linf/th3/supported": 0.0,
+    }
