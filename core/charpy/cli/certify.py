@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from charpy.cli.assess import document_of
+from charpy.cli.publish import FORMATS, folder_name
 from charpy.cli.references import norms_of
 from charpy.errors import SpecError
 from charpy.threat import BALLS, Norm
@@ -30,6 +33,8 @@ def certify(
     batch_size: int | None = None,
     minimal: bool = False,
     name: str | None = None,
+    gate: tuple[str, ...] = (),
+    formats: Annotated[str, Parameter("--format")] = ",".join(FORMATS),
 ) -> int:
     """Prove how far no image changes the model's answer, and write the dual report.
 
@@ -54,9 +59,11 @@ def certify(
         batch_size: model rows in one batch; measured if not given.
         minimal: search each sample's largest proven level over the whole range.
         name: title of the report and name of the model in it. Default: MODEL.
+        gate: what the run must show, such as "linf th=3 proven >= 0.4"; may be given several times. Exit code 1 if one
+            fails.
+        formats: report formats, separated by commas; `charpy plugins` lists them.
     """
-    from charpy.cli.execute import execute
-    from charpy.cli.publish import folder_name
+    from charpy.cli.execute import execute, with_gates
     from charpy.specs import RunSpec, parse
 
     if Norm.UNRESTRICTED in norms_of(norms):
@@ -72,6 +79,6 @@ def certify(
     )
     kinds = [{"kind": kind.strip()} for kind in certifiers.split(",")]
     proofs = {"certifiers": "auto" if certifiers == "auto" else kinds, "seconds": seconds}
-    spec = parse(RunSpec, {**document, "certify": proofs}, where="charpy certify")
+    spec = with_gates(parse(RunSpec, {**document, "certify": proofs}, where="charpy certify"), gate)
     folder = f"charpy-proofs-{folder_name(Path(model).name)}-{folder_name(Path(data).name)}"
-    return execute(spec, out if out is not None else Path(folder))
+    return execute(spec, out if out is not None else Path(folder), formats)
