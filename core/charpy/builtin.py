@@ -24,6 +24,7 @@ def charpy_commands() -> Mapping[str, str]:
         "report": "charpy.cli.report:report",
         "run": "charpy.cli.run:run",
         "schema": "charpy.cli.schema:schema",
+        "verify": "charpy.cli.verify:verify",
     }
 
 

@@ -80,6 +80,10 @@ class RunFileError(CharpyError):
     """A run file that is not ours, is of another schema version, or is damaged."""
 
 
+class ChangedError(RunFileError):
+    """A run file whose bytes are not those that were written."""
+
+
 class IdentityError(RunFileError):
     """A run that cannot be resumed: what it is about has changed since it was started."""
 

@@ -20,7 +20,7 @@ from charpy.interfaces.model import Model
 from charpy.judge import Judge
 from charpy.lock import only_writer
 from charpy.own_levels import own_levels
-from charpy.planned import certifiers_of
+from charpy.planned import certifiers_of, plan_rows
 from charpy.plugins import Registry
 from charpy.plugins import registry as installed
 from charpy.proofs import Proofs
@@ -137,6 +137,10 @@ def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequenc
         plugins=components_of(spec, registry),
         models=[_model_part(subject, item, site.data) for subject, item in zip(subjects, ready, strict=True)],
         own_levels={norm: list(levels) for norm, levels in site.own.items()},
+        plan=[
+            {threat.norm.value: plan_rows(attacks) for threat, attacks in zip(spec.threats, item.attacks, strict=True)}
+            for item in ready
+        ],
     )
     registry.notify("charpy_run_started", spec=spec, units=site.planned)
     finished = run.finished()

@@ -19,6 +19,8 @@ from charpy.threat import ThreatModel
 BATCH = 64
 
 NO_ANSWER = "the model fails, or answers NaN or infinity"
+RIGHT = "classified correctly"
+NOT_THE_TARGET = "not classified as the target"
 
 
 @dataclass(frozen=True)
@@ -125,5 +127,5 @@ def _outside(threat: ThreatModel, image: torch.Tensor, distance: float) -> str:
 
 def _missed(claim: Claim, prediction: int) -> str:
     if claim.target is not None and prediction != claim.target:
-        return "not classified as the target"
-    return "classified correctly" if prediction == claim.label else ""
+        return NOT_THE_TARGET
+    return RIGHT if prediction == claim.label else ""

@@ -94,6 +94,11 @@ def attacks_of(
     return [_planned(step, threat, access, registry) for step in steps]
 
 
+def plan_rows(attacks: Sequence[PlannedAttack]) -> list[dict[str, str]]:
+    """What a run file keeps of a battery, so that its plan can be followed without the attacks: names and families."""
+    return [{"attack": item.name, "kind": item.kind, "family": item.attack.family.value} for item in attacks]
+
+
 def _titled(battery: str | Sequence[AttackSpec]) -> str:
     return battery if isinstance(battery, str) else ", ".join(step.kind for step in battery)
 

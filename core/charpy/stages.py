@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-Kind = Literal["open", "clean", "unit", "proof", "drill", "redraw", "close"]
+Kind = Literal["open", "clean", "unit", "proof", "drill", "redraw", "close", "verify"]
 
 NEEDED: frozenset[Kind] = frozenset({"open", "close"})
 """Without these there is no evidence at all; any other stage can be lost on its own."""

@@ -221,8 +221,8 @@ def identity_of(
     tables = {place: levels for place, levels in own.items() if isinstance(levels, OwnLevels)}
     placed = ("data.params.", "models.", *(f"{attack}.params." for attack in taken), *(f"{t}." for t in tables))
     sources = {f"{attack}.params.source" for attack in taken}
-    leaves = _leaves(spec.model_dump(mode="json", exclude={"gates", "executor"}))
-    identity = {f"spec.{key}": value for key, value in leaves if key not in sources and not _is_location(key, placed)}
+    values = leaves(spec.model_dump(mode="json", exclude={"gates", "executor"}))
+    identity = {f"spec.{key}": value for key, value in values if key not in sources and not _is_location(key, placed)}
     identity["data.fingerprint"] = dataset.fingerprint()
     identity |= {f"spec.{place}": digest_of(levels) for place, levels in tables.items()}
     for attack, fingerprint in taken.items():
@@ -274,9 +274,10 @@ def _is_location(key: str, placed: tuple[str, ...]) -> bool:
     return key.startswith(placed) and key.rpartition(".")[2] in LOCATIONS
 
 
-def _leaves(value: Any, path: str = "") -> list[tuple[str, str]]:
+def leaves(value: Any, path: str = "") -> list[tuple[str, str]]:
+    """`(path.to.it, JSON)` of every value in nested mappings and lists."""
     if isinstance(value, dict) and value:
-        return [leaf for key, item in value.items() for leaf in _leaves(item, f"{path}.{key}" if path else key)]
+        return [leaf for key, item in value.items() for leaf in leaves(item, f"{path}.{key}" if path else key)]
     if isinstance(value, list) and value:
-        return [leaf for i, item in enumerate(value) for leaf in _leaves(item, f"{path}.{i}")]
+        return [leaf for i, item in enumerate(value) for leaf in leaves(item, f"{path}.{i}")]
     return [(path, json.dumps(value))]

@@ -1,4 +1,4 @@
-"""The process that computes a run: told what by one line of JSON, it says by lines of JSON what it does.
+"""The process that computes: told what by one line of JSON, it says by lines of JSON what it does.
 
 Whatever a model or a plugin prints goes to stderr; the lines are the only thing on stdout. When the supervisor is gone,
 so is this process.
@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,15 +47,15 @@ class _Told(Watch):
 
 
 def main() -> None:
-    """Read the job, compute the run, say how it ended."""
+    """Read the job, compute it, say how it ended."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # from here on a stray print is no message
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_supervisor, daemon=True).start()
-    told = _Told(channel, {_stage(stage): why for stage, why in job["given_up"]})
+    told = _Told(channel, {_stage(stage): why for stage, why in job.get("given_up", ())})
     try:
-        _compute(job, told)
+        TASKS[job["task"]](job, told)
     except CharpyError as error:
         told.say(error=[type(error).__name__, _texts(error)])
     except KeyboardInterrupt:
@@ -69,11 +69,24 @@ def main() -> None:
     os._exit(0)  # a stranger's exit handlers and threads have no say any more
 
 
-def _compute(job: Mapping[str, Any], told: _Told) -> None:
+def _run(job: Mapping[str, Any], told: _Told) -> None:
     from charpy.evaluator import evaluate
     from charpy.specs import RunSpec, parse
 
     evaluate(parse(RunSpec, job["spec"]), Path(job["path"]), listen=told.listen, watch=told)
+
+
+def _verify(job: Mapping[str, Any], told: _Told) -> None:
+    from charpy.plugins import registry
+    from charpy.verification.verify import Places, verify
+
+    places = Places(job["models"], job["data"], job["data_dir"])
+    for check in verify(Path(job["path"]), places, registry(), listen=told.listen, watch=told):
+        told.say(value=check.model_dump(mode="json"))
+
+
+TASKS: Mapping[str, Callable[[Mapping[str, Any], _Told], None]] = {"run": _run, "verify": _verify}
+"""What a job may ask for; what it finds piece by piece is said as `value`."""
 
 
 def _texts(error: CharpyError) -> dict[str, str | None]:

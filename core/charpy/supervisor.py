@@ -47,9 +47,10 @@ def supervise(spec: RunSpec, path: Path, listen: Callable[[Progress], None] | No
         WorkerError: the evaluator itself crashed.
     """
     ended: dict[Stage, list[str]] = {}
+    job = {"task": "run", "spec": spec.model_dump(mode="json"), "path": str(path)}
     while True:
-        given_up = {stage: _reason(whys) for stage, whys in ended.items() if len(whys) >= TRIES}
-        end = _follow(spec, path, given_up, listen)
+        given_up = [(stage, _reason(whys)) for stage, whys in ended.items() if len(whys) >= TRIES]
+        end = attempt({**job, "given_up": given_up}, spec.limits, listen)
         if end is None:
             return
         whys = ended.setdefault(end.stage, [])
@@ -64,15 +65,31 @@ def supervise(spec: RunSpec, path: Path, listen: Callable[[Progress], None] | No
 
 
 @dataclass(frozen=True)
-class _End:
+class End:
+    """At which stage a process ended, and how, in words."""
+
     stage: Stage
     why: str
 
 
-def _follow(
-    spec: RunSpec, path: Path, given_up: Mapping[Stage, str], listen: Callable[[Progress], None] | None
-) -> _End | None:
-    """Start the process and listen to it; how it ended before it was done, None when it was."""
+def attempt(
+    job: Mapping[str, Any],
+    limits: LimitsSpec,
+    listen: Callable[[Progress], None] | None = None,
+    take: Callable[[Any], None] | None = None,
+) -> End | None:
+    """Do a job in another process, once: how that ended before it was done, None when it was.
+
+    Args:
+        job: its `task`, one of `charpy.supervised.TASKS`, and what that needs.
+        limits: what the process may use.
+        listen: told about progress.
+        take: given each value that the task says.
+
+    Raises:
+        CharpyError: what the task refused.
+        WorkerError: it crashed before it began.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "charpy.supervised"],
         stdin=subprocess.PIPE,
@@ -82,7 +99,7 @@ def _follow(
         start_new_session=True,  # an interrupt from the terminal comes to us alone; we pass it on
     )
     try:
-        return _listen(process, spec, path, given_up, listen)
+        return _listen(process, job, limits, listen, take)
     except CharpyError:
         raise  # it has said how it ended
     except BaseException:
@@ -97,26 +114,25 @@ def _follow(
 
 def _listen(
     process: subprocess.Popen[str],
-    spec: RunSpec,
-    path: Path,
-    given_up: Mapping[Stage, str],
+    job: Mapping[str, Any],
+    allowed: LimitsSpec,
     listen: Callable[[Progress], None] | None,
-) -> _End | None:
+    take: Callable[[Any], None] | None,
+) -> End | None:
     stage = Stage("open", "starting")
-    job = {"spec": spec.model_dump(mode="json"), "path": str(path), "given_up": list(given_up.items())}
-    limits = _Limits(spec.limits, process)
+    limits = _Limits(allowed, process)
     if process.stdin is None or process.stdout is None:
         raise WorkerError("the process has no pipes")
     try:
         process.stdin.write(json.dumps(job) + "\n")
         process.stdin.flush()
     except BrokenPipeError:
-        return _End(stage, _ending(process))
+        return End(stage, _ending(process))
     for message in _messages(process.stdout):
         if message is None:
             if why := limits.exceeded():
                 _kill(process)
-                return _End(stage, why)
+                return End(stage, why)
             continue
         limits.heard()
         if "stage" in message:
@@ -125,15 +141,17 @@ def _listen(
             limits.begin()
         elif "progress" in message and listen is not None:
             listen(Progress(*message["progress"]))
+        elif "value" in message and take is not None:
+            take(message["value"])
         elif "error" in message:
             raise _error(*message["error"])
         elif "crash" in message and stage.kind in NEEDED:
             raise WorkerError(f"crashed: {message['crash']}", where=stage.title)
         elif "crash" in message:
-            return _End(stage, f"it raised {message['crash']}")
+            return End(stage, f"it raised {message['crash']}")
         elif "done" in message:
             return None
-    return _End(stage, _ending(process))
+    return End(stage, _ending(process))
 
 
 class _Limits:

@@ -64,7 +64,7 @@ def compute_unit(
     device = bench.model.device
     images, labels = shard.images.to(device), shard.labels.to(device)
     random = Random(bench.seed, sample_keys(shard.ids).to(device))
-    targets = _targets(random, labels, bench.num_classes) if threat.goal is Goal.TARGETED else None
+    targets = drawn_targets(random, labels, bench.num_classes) if threat.goal is Goal.TARGETED else None
     minimise = planned.attack.family is not Family.TARGET_DISTORTION
     stream = random.fork(f"{planned.name}/{key.step}/{threat.norm}/{key.th}/{key.round}")
 
@@ -139,7 +139,7 @@ def drill_attack(shard: Shard, planned: PlannedAttack, threat: ThreatModel, benc
     device = bench.model.device
     images, labels = shard.images.to(device), shard.labels.to(device)
     random = Random(bench.seed, sample_keys(shard.ids).to(device))
-    targets = _targets(random, labels, bench.num_classes) if threat.goal is Goal.TARGETED else None
+    targets = drawn_targets(random, labels, bench.num_classes) if threat.goal is Goal.TARGETED else None
 
     def run(oracle: Oracle) -> str:
         copies = images.clone(), labels.clone(), None if targets is None else targets.clone()
@@ -194,7 +194,7 @@ def _run(planned: PlannedAttack, task: Task) -> tuple[Any, str]:
         return None, f"attack {planned.name} failed: {type(cause).__name__}: {str(cause).strip()[:500]}"
 
 
-def _targets(random: Random, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+def drawn_targets(random: Random, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
     """A wrong class per sample, uniformly drawn and kept for all attacks and levels."""
     rows = torch.arange(len(labels), device=labels.device)
     step = random.fork("targets").integers(rows, 0, num_classes - 1)

@@ -22,20 +22,29 @@ PAGES = {
     ),
     "comparison": ("Fields of compare.json", "What `charpy schema --comparison --markdown` prints."),
     "perception": ("Fields of perceive.json", "What `charpy schema --perception --markdown` prints."),
+    "verification": ("Fields of a verification", "What `charpy schema --verification --markdown` prints."),
 }
 
 
-def schema(*, report: bool = False, comparison: bool = False, perception: bool = False, markdown: bool = False) -> int:
-    """Print the JSON Schema of a run spec, of report.json, of compare.json, or of perceive.json.
+def schema(
+    *,
+    report: bool = False,
+    comparison: bool = False,
+    perception: bool = False,
+    verification: bool = False,
+    markdown: bool = False,
+) -> int:
+    """Print the JSON Schema of a run spec, of report.json, compare.json or perceive.json, or of a verification.
 
     Args:
         report: of report.json instead.
         comparison: of compare.json, which `charpy compare` writes, instead.
         perception: of perceive.json, which `charpy perceive` writes, instead.
+        verification: of what `charpy verify --json` prints, instead.
         markdown: as a Markdown page of every field, instead of JSON.
     """
-    if report + comparison + perception > 1:
-        expected = "--report or --comparison, or --perception"
+    if report + comparison + perception + verification > 1:
+        expected = "one of --report, --comparison, --perception and --verification"
         raise SpecError("two schemas are asked for", where="charpy schema", expected=expected)
     if comparison:
         from charpy.reports.json_report import comparison_schema
@@ -45,6 +54,10 @@ def schema(*, report: bool = False, comparison: bool = False, perception: bool =
         from charpy.reports.json_report import perception_schema
 
         name, document = "perception", perception_schema()
+    elif verification:
+        from charpy.reports.json_report import verification_schema
+
+        name, document = "verification", verification_schema()
     elif report:
         from charpy.reports.json_report import report_schema
 

@@ -6,9 +6,9 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
-from charpy.analysis.document import Assessment, AssessmentSet, Part
+from charpy.analysis.document import Assessment, AssessmentSet
 from charpy.interfaces.report import Report
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class JsonReport(Report):
         return json_bytes(AssessmentSet(name=run.name, attackers=run.attackers, reports=run.assessments))
 
 
-def json_bytes(document: Part) -> bytes:
+def json_bytes(document: BaseModel) -> bytes:
     """A document as UTF-8 JSON: sorted keys, indented, with a final newline."""
     data = document.model_dump(mode="json", by_alias=True)
     text = json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
@@ -77,7 +77,24 @@ def perception_schema() -> dict[str, Any]:
     }
 
 
+def verification_schema() -> dict[str, Any]:
+    """The JSON Schema of what `charpy verify --json` prints."""
+    from charpy.verification.document import Verification
+
+    schema = Verification.model_json_schema(by_alias=True, mode="serialization")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "charpy verification",
+        "description": "charpy verify RUN --json: what of a run file was checked, what agrees and what does not",
+    }
+
+
 if __name__ == "__main__":
-    schemas = {"comparison": comparison_schema, "perception": perception_schema}
+    schemas = {
+        "comparison": comparison_schema,
+        "perception": perception_schema,
+        "verification": verification_schema,
+    }
     wanted = schemas[sys.argv[1]]() if sys.argv[1:] else report_schema()
     print(json.dumps(wanted, indent=2, sort_keys=True))

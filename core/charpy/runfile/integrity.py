@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from charpy.errors import RunFileError
+from charpy.errors import ChangedError
 from charpy.runfile.schema import COLUMNS, KEYS, row_digest
 
 SEAL = slice(72, 92)
@@ -42,7 +42,7 @@ def check(path: Path, db: sqlite3.Connection) -> None:
     """Compare the file with what was written.
 
     Raises:
-        RunFileError: it was changed or is damaged; the records that are not what was written are named.
+        ChangedError: it was changed or is damaged; the records that are not what was written are named.
     """
     if sealed(path):
         with path.open("rb") as file:
@@ -62,7 +62,7 @@ def check(path: Path, db: sqlite3.Connection) -> None:
         named = f"other content in {', '.join(damaged[:NAMED])}{more}"
     else:
         named = "every record is as it was written, but other bytes of the file are not"
-    raise RunFileError(
+    raise ChangedError(
         "the run file was changed after it was written, or is damaged",
         where=str(path),
         found=named,

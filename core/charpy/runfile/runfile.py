@@ -23,6 +23,7 @@ from charpy.records import (
     UnitRecord,
     WitnessRow,
 )
+from charpy.runfile.audit import Audit
 from charpy.runfile.integrity import check, seal, sealed
 from charpy.runfile.migrate import OLDER, copied
 from charpy.runfile.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, put
@@ -107,6 +108,15 @@ class RunFile:
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self.close()
         seal(self.path)
+
+    @property
+    def protected(self) -> str:
+        """What holds the bytes: `seal`, `rows` (the digests of the rows alone), or `nothing` (an older schema)."""
+        return "nothing" if _version(self.path) in OLDER else "seal" if sealed(self.path) else "rows"
+
+    def audit(self) -> Audit:
+        """The tables, as a verification reads them."""
+        return Audit(self._db)
 
     def remove(self) -> None:
         """Close and delete the file."""

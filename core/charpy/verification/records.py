@@ -1,0 +1,86 @@
+"""Whether the records of a run file fit each other: nothing but the file is needed."""
+
+from __future__ import annotations
+
+from charpy.interfaces.certifier import THE_MODEL
+from charpy.runfile import RunFile
+from charpy.specs import OwnLevels, RunSpec
+from charpy.subjects import LOCATIONS, leaves
+from charpy.verification.document import Check, Tally
+
+
+def check_bytes(run: RunFile) -> Check:
+    """What the bytes were held against when the file was opened; where they differ it does not open."""
+    tally = Tally("bytes")
+    counts = run.audit().counts()
+    if run.protected == "nothing":
+        tally.missing("bytes: a run file of an older schema has no digests")
+        return tally.check()
+    tally.right(sum(counts.values()))
+    if run.protected == "rows":
+        tally.note("no seal over the whole file: every row has its digest, but a missing one leaves no trace in these")
+    return tally.check()
+
+
+def check_records(run: RunFile, spec: RunSpec) -> Check:
+    """Every row against the others: results and witnesses, units and samples, the spec and the identity."""
+    tally = Tally("records")
+    audit = run.audit()
+    wrong = list(audit.misfits())
+    counts = audit.counts()
+    tally.right(max(0, sum(counts[table] for table in counts if table not in {"meta", "identity"}) - len(wrong)))
+    for record, found, expected in wrong:
+        tally.wrong(record, found, expected)
+    _identity(run, spec, tally)
+    finished = bool(run.meta("finished", False))
+    if not finished:
+        tally.missing("the run is not finished: what was not done yet is not looked at")
+    planned = len(run.meta("models", []))
+    if planned:
+        tally.equal("meta (models)", planned, len(spec.models))
+    if run.meta("dataset") is not None:
+        samples = run.meta("dataset")["samples"]
+        for model in range(len(spec.models)):
+            stored = len(run.samples(model))
+            if stored or finished:
+                tally.equal(f"samples (model {model})", f"{stored} samples", f"{samples} samples")
+        if spec.data.samples is not None:
+            tally.equal("meta (dataset)", f"{samples} samples", f"{spec.data.samples} samples")
+    return tally.check()
+
+
+def check_proofs(run: RunFile, spec: RunSpec) -> Check:
+    """A sample that is proven has no witness within what is proven."""
+    tally = Tally("proofs and witnesses")
+    for model, part in enumerate(spec.models):
+        proven = sum(sum(record.proven.values()) for record in run.proofs(model))
+        against: dict[tuple[str, int, str, int], tuple[int, float]] = {}
+        for found in run.audit().contradictions(model):
+            if found.of in {"", THE_MODEL}:  # a proof of a smoothed model is none of the model that is attacked
+                against.setdefault((found.norm, found.th, found.certifier, found.sample), (found.unit, found.distance))
+        tally.right(proven - len(against))
+        for (norm, th, certifier, sample), (unit, distance) in against.items():
+            record = f"{part.title}: {norm} th={th}, proof by {certifier}, sample {sample}"
+            tally.wrong(record, f"a witness at {distance:g} (unit {unit})", "none within what is proven")
+    return tally.check()
+
+
+def _identity(run: RunFile, spec: RunSpec, tally: Tally) -> None:
+    """The identity was made of the spec, the data and the models that the file holds."""
+    identity = run.identity
+    stored = {f"spec.{key}": value for key, value in leaves(spec.model_dump(mode="json"))}
+    own = {f"spec.threats.{n}.levels" for n, threat in enumerate(spec.threats) if isinstance(threat.levels, OwnLevels)}
+    for key, value in stored.items():
+        left_out = key.rpartition(".")[2] in LOCATIONS | {"source"}
+        if key in identity or not left_out:
+            tally.equal(f"identity ({key})", identity.get(key, "(none)"), value)
+    for key in identity.keys() - stored.keys() - own:
+        if key.startswith("spec."):
+            tally.wrong(f"identity ({key})", identity[key], "(none)")
+    if run.meta("dataset") is not None:
+        found = run.meta("dataset")["fingerprint"]
+        tally.equal("meta (dataset): fingerprint", found, identity.get("data.fingerprint", "(none)"))
+    for part in run.meta("models", []):
+        for key, value in part["fingerprint"].items():
+            named = f"model.{part['name']}.{key}"
+            tally.equal(f"meta (models): {named}", value, identity.get(named, "(none)"))
