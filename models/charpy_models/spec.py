@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import Field
 
-from charpy.cli.publish import folder_name
 from charpy.errors import SpecError
+from charpy.reports.names import folder_name
 from charpy.specfile import read_mapping
 from charpy.specs import Spec, parse
 from charpy_models.recipes import Precision, Recipe, recipe_for

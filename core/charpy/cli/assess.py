@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from charpy.cli.publish import FORMATS, folder_name
+from charpy.cli.publish import FORMATS
 from charpy.cli.references import data_of, levels_of, norms_of
 from charpy.errors import SpecError
 from charpy.plugins import registry
+from charpy.reports.names import folder_name
 
 if TYPE_CHECKING:
     from charpy.specs import RunSpec

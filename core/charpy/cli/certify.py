@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from charpy.cli.assess import document_of
-from charpy.cli.publish import FORMATS, folder_name
+from charpy.cli.publish import FORMATS
 from charpy.cli.references import norms_of
 from charpy.errors import SpecError
 from charpy.threat import BALLS, Norm
@@ -64,6 +64,7 @@ def certify(
         formats: report formats, separated by commas; `charpy plugins` lists them.
     """
     from charpy.cli.execute import execute, with_gates
+    from charpy.reports.names import folder_name
     from charpy.specs import RunSpec, parse
 
     if Norm.UNRESTRICTED in norms_of(norms):

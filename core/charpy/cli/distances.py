@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 from charpy.cli.console import results
 from charpy.cli.pages import write_pages
-from charpy.cli.publish import folder_name
 from charpy.cli.references import data_of
 from charpy.errors import SpecError
 from charpy.plugins import registry
 from charpy.reports.inert import visible
+from charpy.reports.names import folder_name
 
 if TYPE_CHECKING:
     from charpy.analysis.distances.document import Distances

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from charpy.cli.app import GATE_FAILED, NO_EVIDENCE, PASS
 from charpy.cli.console import results
 from charpy.errors import SpecError
 from charpy.reports.inert import visible
+from charpy.reports.names import folder_names
 
 if TYPE_CHECKING:
     from charpy.analysis.document import Assessment
@@ -116,19 +116,3 @@ def _show(summary: RunSummary) -> None:
         console.print()
     if summary.attackers:
         console.print(attackers_table(summary.attackers))
-
-
-def folder_name(text: str) -> str:
-    """`text` as the name of one folder: letters, digits, `.`, `_` and `-`, at most 100 of them."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:100] or "unnamed"
-
-
-def folder_names(titles: Iterable[str]) -> list[str]:
-    """A distinct folder name for each title, in order."""
-    names: list[str] = []
-    for title in titles:
-        name, number = folder_name(title), 2
-        while name.lower() in {taken.lower() for taken in names}:
-            name, number = f"{folder_name(title)}-{number}", number + 1
-        names.append(name)
-    return names

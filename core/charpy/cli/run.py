@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from charpy.cli.publish import FORMATS, folder_name
+from charpy.cli.publish import FORMATS
+from charpy.reports.names import folder_name
 
 
 def run(

@@ -78,8 +78,8 @@ class Audit:
             SELECT w.unit, w.sample, w.distance, w.prediction, w.image, w.metrics, o.image, s.id, s.label
             FROM witnesses w LEFT JOIN originals o ON o.sample = w.sample
             LEFT JOIN samples s ON s.model = w.model AND s.sample = w.sample WHERE w.unit = ? ORDER BY w.sample"""
-        for *head, metrics, original, name, label in self._db.execute(query, (unit,)):
-            yield StoredWitness(*head, json.loads(metrics), original, name, label)
+        for unit_, sample, distance, prediction, image, metrics, *of in self._db.execute(query, (unit,)):
+            yield StoredWitness(unit_, sample, distance, prediction, image, json.loads(metrics), *of)
 
     def originals(self, samples: range) -> dict[int, bytes]:
         """The stored originals of these samples, as far as there are any."""

@@ -27,6 +27,7 @@ from charpy.runfile.audit import Audit
 from charpy.runfile.integrity import check, seal, sealed
 from charpy.runfile.migrate import OLDER, copied
 from charpy.runfile.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, put
+from charpy.runfile.streams import Streams
 
 
 class RunFile:
@@ -117,6 +118,10 @@ class RunFile:
     def audit(self) -> Audit:
         """The tables, as a verification reads them."""
         return Audit(self._db)
+
+    def streams(self) -> Streams:
+        """The tables, row by row."""
+        return Streams(self._db)
 
     def remove(self) -> None:
         """Close and delete the file."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from charpy.cli import progress as progress_module
-from charpy.cli.publish import folder_name, folder_names
+from charpy.reports.names import folder_name, folder_names
 from charpy.stages import Progress
 
 

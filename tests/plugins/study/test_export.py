@@ -13,12 +13,12 @@ import pytest
 
 from charpy.cli.app import run_program
 from charpy.errors import SpecError
+from charpy.reports.table import Column, Table, cell
 from charpy_plugins.study.analysis.analyse import analysed
 from charpy_plugins.study.export.codebook import codebook
 from charpy_plugins.study.export.folders import write_folders
 from charpy_plugins.study.export.human_labels import VOTES, human_labels, human_table, pictures
 from charpy_plugins.study.export.responses_file import responses_bytes
-from charpy_plugins.study.export.table import Column, Table, cell
 from charpy_plugins.study.export.tables import tables
 from charpy_plugins.study.responses import Answer, Participant, Responses, State
 from charpy_plugins.study.simulation import population

@@ -96,7 +96,7 @@ def build(
 
 
 def _file_name(name: str) -> str:
-    from charpy.cli.publish import folder_name
+    from charpy.reports.names import folder_name
 
     return folder_name(name)
 

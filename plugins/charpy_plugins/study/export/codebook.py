@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from charpy.reports.inert import visible
+from charpy.reports.table import Table, code_book
 from charpy_plugins.study.document import StudyDocument
-from charpy_plugins.study.export.table import Table, code_book
 
 _HOW = """Files are UTF-8 with commas, a full stop in decimal fractions, and LF at the end of a line. An empty cell is a
 missing value; the last column says when. Hidden characters of a text, line ends and tabs among them, are written as

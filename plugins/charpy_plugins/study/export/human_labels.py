@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from charpy.reports.table import Column, Table
 from charpy_plugins.study.analysis.document import StudyAnalysis, VotesPart
 from charpy_plugins.study.document import Kind, Stimulus, StudyDocument
-from charpy_plugins.study.export.table import Column, Table
 from charpy_plugins.study.export.tables import SIMULATED
 from charpy_plugins.study.studyfile import Study
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
+from charpy.reports.table import Column, Table, Value, moment
 from charpy_plugins.study.analysis.document import StudyAnalysis, VotesPart
 from charpy_plugins.study.document import Stimulus, StudyDocument
-from charpy_plugins.study.export.table import Column, Table, Value, moment
 from charpy_plugins.study.responses import Answer, Participant, Responses, State
 
 SIMULATED = "SIMULATED"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from charpy.reports.cells import cell
 from charpy.reports.inert import visible
 
 Value = str | int | float | bool | None
+Kind = Literal["text", "whole", "number", "yes or no"]
 Row = TypeVar("Row")
 
 
@@ -22,6 +23,8 @@ class Column(NamedTuple, Generic[Row]):
     unit: str = ""
     range: str = ""
     missing: str = "never"
+    kind: Kind = "text"
+    """Of its values, for formats that have types."""
 
 
 class Table(NamedTuple, Generic[Row]):
@@ -30,13 +33,21 @@ class Table(NamedTuple, Generic[Row]):
     name: str
     about: str
     columns: Sequence[Column[Row]]
-    rows: Sequence[Row]
+    rows: Iterable[Row]
 
     def csv(self) -> bytes:
         """UTF-8, lines end in LF; the same rows give the same bytes."""
-        lines = [[cell(column.name) for column in self.columns]]
-        lines += [[cell(column.value(row)) for column in self.columns] for row in self.rows]
-        return "".join(",".join(line) + "\n" for line in lines).encode("utf-8", errors="backslashreplace")
+        return b"".join(self.csv_lines())
+
+    def csv_lines(self) -> Iterator[bytes]:
+        """The same, line by line: the head, and one for each row as it comes."""
+        yield _line(cell(column.name) for column in self.columns)
+        for row in self.rows:
+            yield _line(cell(column.value(row)) for column in self.columns)
+
+
+def _line(cells: Iterable[str]) -> bytes:
+    return (",".join(cells) + "\n").encode("utf-8", errors="backslashreplace")
 
 
 def moment(seconds: float | None) -> str | None:

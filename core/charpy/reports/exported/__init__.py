@@ -1,0 +1,1 @@
+"""A run file as tables and images that other programs read."""

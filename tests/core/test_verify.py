@@ -1,0 +1,462 @@
+"""A run file verified without its attacks: a true one agrees, and whatever is forged in it is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+
+import numpy as np
+import pytest
+import torch
+
+from charpy.errors import ChangedError, SpecError, UnknownNameError
+from charpy.evaluator import evaluate
+from charpy.pixels import pack
+from charpy.plugins import registry
+from charpy.runfile import RunFile
+from charpy.runfile.integrity import seal
+from charpy.runfile.schema import COLUMNS, row_digest
+from charpy.specs import RunSpec, parse
+from charpy.threat import Grid
+from charpy.verification.document import Verification
+from charpy.verification.verify import Places, verify
+
+MODEL = """
+import torch
+
+def scores(images):
+    middle = images.flatten(1).mean(1)
+    return torch.stack([-10 * (middle - 0.52), 10 * (middle - 0.52)], 1)
+
+def drawn(images):
+    return scores(images) + 0.2 * torch.randn(len(images), 2)
+
+def nan(images):
+    found = scores(images)
+    found[images[:, 0, 0, 1] > 0.9] = float("nan")
+    return found
+"""
+
+SHADES = """
+import numpy as np
+rng = np.random.default_rng(0)
+images = (rng.random((24, 1, 6, 6)) * 60 + 90).astype("uint8")
+images[12:] += 25
+images[3, 0, 0, 1] = 255
+np.savez("shades.npz", images=images, labels=np.repeat([0, 1], 12))
+images[5] += 1
+np.savez("other.npz", images=images, labels=np.repeat([0, 1], 12))
+"""
+
+THREATS = [
+    {"norm": "l0", "levels": [2, 4, 8], "queries": 60, "battery": [{"kind": "pointwise"}, {"kind": "corner_pixels"}]},
+    {"norm": "linf", "levels": [10, 30], "queries": 60, "battery": [{"kind": "square"}, {"kind": "nes"}]},
+]
+
+
+def spec_of(**more) -> RunSpec:
+    base = {
+        "data": {"kind": "npz", "params": {"path": "shades.npz"}},
+        "models": [{"reference": "a_model:scores"}],
+        "threats": THREATS,
+        "shard": 10,
+    }
+    return parse(RunSpec, {**base, **more})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with a model, data and a run; tests copy it."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "a_model.py").write_text(MODEL, encoding="utf-8")
+    subprocess.run([sys.executable, "-c", SHADES], cwd=folder, check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("charpy.engine._MEASURE_SECONDS", 0.02)
+        evaluate(spec_of(), folder / "run.charpy")
+        sys.modules.pop("a_model", None)
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path, monkeypatch):
+    shutil.copytree(made, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.setattr("charpy.engine._MEASURE_SECONDS", 0.02)
+    yield tmp_path / "copy"
+    sys.modules.pop("a_model", None)
+
+
+def found(path, **places) -> Verification:
+    return Verification.of(str(path), "", list(verify(path, Places(**places), registry())))
+
+
+def told(verification: Verification) -> list[str]:
+    """Every disagreement in one line."""
+    return [
+        f"{check.name}: {one.record}: {one.found} / {one.expected}"
+        for check in verification.checks
+        for one in check.disagreements
+    ]
+
+
+def missing(verification: Verification) -> str:
+    return "; ".join(text for check in verification.checks for text in check.not_verified)
+
+
+def check(verification: Verification, name: str):
+    return next(one for one in verification.checks if one.name == name)
+
+
+def forge(path, *statements) -> None:
+    """Change a run file as somebody does who knows the format: every digest and the seal are made anew."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for statement, *values in statements:
+            assert db.execute(statement, values).rowcount
+        for table, columns in COLUMNS.items():
+            marks = " AND ".join(f"{name} IS ?" for name in columns)
+            for row in db.execute(f"SELECT {', '.join(columns)} FROM {table}").fetchall():
+                db.execute(f"UPDATE {table} SET digest = ? WHERE {marks}", (row_digest(table, row), *row))
+    seal(path)
+    RunFile.open(path).close()  # no digest tells
+
+
+def one(path, query):
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute(query).fetchone()
+
+
+def test_a_true_run_agrees_in_every_record(folder):
+    seen = found(folder / "run.charpy")
+    assert (seen.verdict, told(seen), missing(seen)) == ("agrees", [], "")
+    counts = {part.name: (part.checked, part.agree) for part in seen.checks}
+    assert counts["witnesses"][0] == one("run.charpy", "SELECT COUNT(*) FROM witnesses")[0] > 20
+    assert counts["units as planned"][0] == one("run.charpy", "SELECT COUNT(*) FROM units")[0] > 8
+    assert counts["clean predictions"] == (24, 24)
+    assert counts["bytes"][0] == sum(one("run.charpy", f"SELECT COUNT(*) FROM {table}")[0] for table in COLUMNS)
+    assert all(part.checked == part.agree for part in seen.checks)
+
+
+def test_a_changed_byte_is_named(folder):
+    data = bytearray((folder / "run.charpy").read_bytes())
+    data[data.index(b"shades/00007") + 4] ^= 1
+    (folder / "run.charpy").write_bytes(data)
+    with pytest.raises(ChangedError, match=r"samples \(model 0, sample 7\)"):
+        found(folder / "run.charpy")
+
+
+def test_a_forged_witness_is_named(folder):
+    unit, sample = one("run.charpy", "SELECT unit, sample FROM witnesses WHERE norm = 'linf' LIMIT 1")
+    with RunFile.open(folder / "run.charpy") as run:
+        original = run.original(sample)
+    forge(
+        folder / "run.charpy",
+        ("UPDATE witnesses SET image = ? WHERE unit = ? AND sample = ?", original, unit, sample),
+    )
+    (line,) = told(found(folder / "run.charpy"))
+    assert line.startswith(f"witnesses: witnesses (unit {unit}, sample {sample}): not confirmed: classified correctly")
+
+
+def test_a_witness_outside_its_ball_is_named(folder):
+    unit, sample = one("run.charpy", "SELECT unit, sample FROM witnesses WHERE norm = 'linf' AND th = 10 LIMIT 1")
+    far = pack(torch.full((1, 6, 6), 255 if sample < 12 else 0, dtype=torch.uint8), Grid.EIGHT_BIT)
+    forge(folder / "run.charpy", ("UPDATE witnesses SET image = ? WHERE unit = ? AND sample = ?", far, unit, sample))
+    (line,) = told(found(folder / "run.charpy"))
+    assert f"(unit {unit}, sample {sample}): not confirmed: outside the linf ball" in line
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("distance = distance - 1", "as stored"),
+        ("prediction = 1 - prediction", "as stored"),
+        ("metrics = json_set(metrics, '$.l2', 1.0 + json_extract(metrics, '$.l2'))", "l2"),
+        ("metrics = json_remove(metrics, '$.l1')", "metrics l0_features"),
+        ("metrics = json_set(metrics, '$.l1', 'much')", "l1"),
+        ("image = X'00'", "stored image has the wrong size"),
+        ("image = X'789C7777'", "stored image cannot be inflated"),
+    ],
+)
+def test_what_is_said_of_a_witness_is_measured_again(folder, change, said):
+    unit, sample = one("run.charpy", "SELECT unit, sample FROM witnesses WHERE distance > 3 LIMIT 1")
+    forge(folder / "run.charpy", (f"UPDATE witnesses SET {change} WHERE unit = {unit} AND sample = {sample}",))
+    (line,) = told(found(folder / "run.charpy"))
+    assert f"witnesses (unit {unit}, sample {sample})" in line
+    assert said in line
+
+
+def test_a_rounding_of_a_metric_is_none_of_a_witness(folder):
+    change = "UPDATE witnesses SET metrics = json_set(metrics, '$.l2', json_extract(metrics, '$.l2') * 1.00001)"
+    forge(folder / "run.charpy", (change,))
+    assert found(folder / "run.charpy").verdict == "agrees"
+
+
+def test_a_flipped_outcome_is_named(folder):
+    unit, sample = one("run.charpy", "SELECT unit, sample FROM results WHERE outcome = 'held' LIMIT 1")
+    forge(folder / "run.charpy", ("UPDATE results SET outcome = 'broken' WHERE unit = ? AND sample = ?", unit, sample))
+    assert (
+        f"records: results (unit {unit}, sample {sample}): broken, without a witness / a witness in the same unit"
+        in (told(found(folder / "run.charpy")))
+    )
+    shutil.copy(folder / "run.charpy", folder / "again.charpy")
+    unit, sample = one("run.charpy", "SELECT unit, sample FROM witnesses LIMIT 1")
+    forge(folder / "again.charpy", ("UPDATE results SET outcome = 'held' WHERE unit = ? AND sample = ?", unit, sample))
+    assert any(f"witnesses (unit {unit}, sample {sample})" in line for line in told(found(folder / "again.charpy")))
+
+
+def dropped(unit) -> list[tuple]:
+    return [(f"DELETE FROM {table} WHERE unit = {unit}",) for table in ("results", "units")]
+
+
+def test_a_dropped_unit_is_named(folder):
+    unit, norm, th, step = one(
+        "run.charpy",
+        "SELECT unit, norm, th, step FROM units u WHERE NOT EXISTS (SELECT 1 FROM witnesses w WHERE w.unit = u.unit)",
+    )
+    forge(folder / "run.charpy", *dropped(unit))
+    (line,) = told(found(folder / "run.charpy"))
+    assert line.startswith(f"units as planned: model 0, {norm} th={th}, attack {step + 1}, shard ")
+    assert "no such unit" in line
+
+
+def test_a_dropped_unit_with_witnesses_is_named_too(folder):
+    (unit,) = one("run.charpy", "SELECT unit FROM witnesses GROUP BY unit ORDER BY COUNT(*) DESC LIMIT 1")
+    forge(folder / "run.charpy", (f"DELETE FROM witnesses WHERE unit = {unit}",), *dropped(unit))
+    lines = told(found(folder / "run.charpy"))
+    assert any(line.startswith("units as planned") and "no such unit" in line for line in lines)
+
+
+def test_a_dropped_result_and_one_too_many_are_named(folder):
+    unit, sample = one("run.charpy", "SELECT unit, sample FROM results WHERE outcome = 'held' LIMIT 1")
+    forge(folder / "run.charpy", (f"DELETE FROM results WHERE unit = {unit} AND sample = {sample}",))
+    (line,) = told(found(folder / "run.charpy"))
+    assert line.startswith(f"units as planned: unit {unit}: ")
+    assert f"results of none too many, of samples {sample} missing" in line
+    forge(folder / "run.charpy", (f"INSERT INTO results VALUES ({unit}, {sample}, 'held', 9, NULL, '', X'00')",))
+    assert found(folder / "run.charpy").verdict == "agrees"
+    forge(folder / "run.charpy", (f"INSERT INTO results VALUES ({unit}, 23, 'held', 9, NULL, '', X'00')",))
+    assert any("results of samples 23 too many" in line for line in told(found(folder / "run.charpy")))
+
+
+def test_a_unit_that_nothing_plans_is_named(folder):
+    columns = "model, norm, th, step, 7, round, attack, kind, rows, seconds, detail, digest FROM units LIMIT 1"
+    forge(folder / "run.charpy", (f"INSERT INTO units SELECT 999, {columns}",))
+    (line,) = told(found(folder / "run.charpy"))
+    assert line.startswith("units as planned: unit 999: model 0, l0")
+    assert "a unit that nothing plans" in line
+
+
+def test_an_attack_of_the_spec_left_out_is_named(folder):
+    forge(folder / "run.charpy", ("UPDATE units SET attack = 'strong', kind = 'strong' WHERE step = 1",))
+    assert all("by strong (strong) / by " in line for line in told(found(folder / "run.charpy")))
+    plan = json.loads(one("run.charpy", "SELECT value FROM meta WHERE key = 'plan'")[0])
+    for rows in plan[0].values():
+        rows[1].update(attack="strong", kind="strong")
+    forge(folder / "run.charpy", ("UPDATE meta SET value = ? WHERE key = 'plan'", json.dumps(plan)))
+    lines = told(found(folder / "run.charpy"))
+    assert lines
+    assert all("attacks of the spec" in line for line in lines)
+
+
+def test_a_changed_spec_is_not_that_of_the_identity(folder):
+    spec = json.loads(one("run.charpy", "SELECT value FROM meta WHERE key = 'spec'")[0])
+    spec["threats"][0]["queries"] = 100_000
+    forge(folder / "run.charpy", ("UPDATE meta SET value = ? WHERE key = 'spec'", json.dumps(spec)))
+    (line,) = told(found(folder / "run.charpy"))
+    assert line == "records: identity (spec.threats.0.queries): 60 / 100000"
+
+
+def test_a_flipped_clean_prediction_and_label_are_named(folder):
+    forge(folder / "run.charpy", ("UPDATE samples SET prediction = 1 - prediction WHERE sample = 2",))
+    lines = told(found(folder / "run.charpy"))
+    assert "clean predictions: samples (model 0, sample 2): class 0 / class 1, as stored" in lines
+    forge(folder / "run.charpy", ("UPDATE samples SET label = 1 WHERE sample = 2",))
+    assert any(line.startswith("data and originals: samples (sample 2): shades/00002, label 1") for line in (
+        told(found(folder / "run.charpy"))
+    ))  # fmt: skip
+
+
+def test_a_changed_original_is_named(folder):
+    (sample,) = one("run.charpy", "SELECT sample FROM originals LIMIT 1")
+    image = np.load("shades.npz")["images"][sample].copy()
+    image[0, 2, 2] += 1
+    forge(
+        folder / "run.charpy",
+        ("UPDATE originals SET image = ? WHERE sample = ?", pack(torch.from_numpy(image), Grid.EIGHT_BIT), sample),
+    )
+    lines = told(found(folder / "run.charpy"))
+    assert f"data and originals: originals (sample {sample}): 1 other values / the image of shades/{sample:05}" in lines
+
+
+def test_a_proven_sample_with_a_witness_is_named(folder):
+    sample, th = one("run.charpy", "SELECT sample, th FROM witnesses WHERE norm = 'linf' LIMIT 1")
+    forge(
+        folder / "run.charpy",
+        ("INSERT INTO proofs VALUES (1, 0, 'linf', ?, 'sure', ?, 0.1, '{}', X'00')", th, sample),
+        ("INSERT INTO proven VALUES (1, ?, 1, X'00')", sample),
+    )
+    (line,) = told(found(folder / "run.charpy"))
+    assert line.startswith(
+        f"proofs and witnesses: a_model:scores: linf th={th}, proof by sure, sample {sample}: a witness"
+    )
+
+
+def test_another_dataset_is_named_with_what_differs(folder):
+    seen = found(folder / "run.charpy", data={"kind": "npz", "params": {"path": "other.npz"}})
+    lines = told(seen)
+    assert seen.verdict == "disagrees"
+    assert lines[0].startswith("data and originals: data other: fingerprint")
+    assert "24 clean predictions: without the data of the run" in missing(seen)
+    shutil.copy("other.npz", "shades.npz")
+    lines = told(found(folder / "run.charpy"))
+    assert lines[0].startswith("data and originals: data shades: fingerprint")
+    broken = one("run.charpy", "SELECT COUNT(*) FROM originals WHERE sample = 5")[0]
+    assert len(lines) == 1 + broken
+
+
+def test_another_model_is_named(folder):
+    (folder / "a_model.py").write_text(MODEL.replace("0.52", "0.51"), encoding="utf-8")
+    seen = found(folder / "run.charpy")
+    assert seen.verdict == "disagrees"
+    assert all(line.startswith("model: a_model:scores: ") for line in told(seen))
+    assert "what the model answers: it is not the one of the run" in missing(seen)
+    assert check(seen, "witnesses").checked == check(seen, "witnesses").agree > 20  # distances and metrics
+
+
+def test_what_is_not_here_is_not_verified_and_said(folder, monkeypatch, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(folder / "run.charpy", elsewhere)
+    monkeypatch.chdir(elsewhere)
+    seen = found(elsewhere / "run.charpy")
+    assert (seen.verdict, told(seen)) == ("incomplete", [])
+    for text in ("the data: ", "--data", "the model: ", "--model NAME=REFERENCE", "24 clean predictions", "witnesses"):
+        assert text in missing(seen)
+    assert check(seen, "witnesses").checked > 20
+    (elsewhere / "a_model.py").write_text(MODEL, encoding="utf-8")
+    moved = {"kind": "npz", "params": {"path": str(folder / "shades.npz")}}
+    assert found(elsewhere / "run.charpy", data=moved).verdict == "agrees"
+    (elsewhere / "a_model.py").rename(elsewhere / "moved_model.py")
+    sys.modules.pop("a_model", None)
+    assert "the model: " in missing(found(elsewhere / "run.charpy", data=moved))
+
+
+def test_a_place_for_what_is_not_in_the_run_is_refused(folder):
+    with pytest.raises(UnknownNameError, match="a_model:scores"):
+        found(folder / "run.charpy", models={"a_modle:scores": "x:y"})
+    with pytest.raises(SpecError, match="give --data DATA"):
+        found(folder / "run.charpy", data_dir="/nowhere")
+
+
+def run(folder, **more):
+    evaluate(spec_of(**more), folder / "next.charpy")
+    return folder / "next.charpy"
+
+
+SMALLEST = {"norm": "linf", "levels": "minimal", "queries": 40, "battery": [{"kind": "pointwise"}, {"kind": "square"}]}
+SMALLEST_L0 = {
+    "norm": "l0",
+    "levels": "minimal",
+    "queries": 40,
+    "battery": [{"kind": "pointwise"}, {"kind": "corner_pixels"}],
+}
+L2 = {"norm": "l2", "levels": [128, 900], "queries": 200, "battery": [{"kind": "pgd2"}, {"kind": "ddn"}]}
+
+RESIZED = {"kind": "random_resize", "params": {"fill": 0.5}}
+
+KINDS = {
+    "a contest": {"contest": True},
+    "levels that are not nested": {"carry": False},
+    "the smallest levels": {"threats": [SMALLEST_L0]},
+    "targeted": {"threats": [{**THREATS[1], "goal": "targeted", "levels": [40]}]},
+    "off the grid": {"threats": [{**THREATS[1], "queries": 100}], "grid": "none"},
+    "unrestricted": {"threats": [{"norm": "unrestricted", "queries": 60, "battery": [{"kind": "color_shift"}]}]},
+    "other metrics": {"metrics": [{"kind": "ssim", "params": {"window": 3}}, {"kind": "psnr"}]},
+    "a model that answers NaN": {"models": [{"reference": "a_model:nan"}]},
+    "a defence": {"models": [{"reference": "a_model:scores", "defenses": [{"kind": "feature_squeezing"}]}]},
+    "a seeded defence": {"models": [{"reference": "a_model:scores", "defenses": [RESIZED]}]},
+    "two models, two attackers": {
+        "models": [
+            {"reference": "a_model:scores"},
+            {"name": "soft", "reference": "a_model:scores", "defenses": [{"kind": "bilateral_filter"}],
+             "attackers": ["static", "black-box"]},
+        ]
+    },
+    "a draw of the samples": {"data": {"kind": "npz", "params": {"path": "shades.npz"}, "samples": 15, "seed": 3}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_run_agrees(folder, kind):
+    path = run(folder, **KINDS[kind])
+    seen = found(path)
+    assert (seen.verdict, told(seen), missing(seen)) == ("agrees", [], "")
+    assert one(path, "SELECT COUNT(*) FROM witnesses")[0] > 3
+    assert sum(part.unconfirmed for part in seen.checks) == 0
+    (unit,) = one(path, "SELECT MAX(unit) FROM units")
+    forge(path, *((f"DELETE FROM {table} WHERE unit = {unit}",) for table in ("results", "units")))
+    assert any(line.startswith("units as planned") for line in told(found(path)))
+
+
+def test_levels_of_their_own(folder):
+    with RunFile.open(folder / "run.charpy") as earlier:
+        fingerprint = earlier.identity["data.fingerprint"]
+        ids = [row.id for row in earlier.samples(0)]
+    levels = {name: 5 * (i % 4) for i, name in enumerate(ids)}
+    table = {"schema": "charpy/eps/1", "norm": "linf", "data": {"name": "x", "fingerprint": fingerprint}}
+    (folder / "eps.json").write_text(json.dumps({**table, "samples": levels}), encoding="utf-8")
+    path = run(folder, threats=[{**THREATS[1], "levels": {"path": "eps.json"}}])
+    seen = found(path)
+    assert (seen.verdict, told(seen), missing(seen)) == ("agrees", [], "")
+    (folder / "eps.json").write_text(json.dumps({**table, "samples": {**levels, ids[1]: 127}}), encoding="utf-8")
+    assert [line.split(":")[1] for line in told(found(path))] == [" levels of linf", " meta (own_levels)"]
+    (folder / "eps.json").unlink()
+    assert "the file of the levels of linf (eps.json)" in missing(found(path))
+
+
+def test_answers_that_are_left_to_chance_are_counted_not_called_forged(folder):
+    path = run(folder, models=[{"reference": "a_model:drawn"}])
+    seen = found(path)
+    assert not [line for line in told(seen) if line.startswith(("witnesses", "clean"))]
+    assert check(seen, "witnesses").checked > 10
+    assert sum(part.unconfirmed for part in seen.checks) > 0
+    assert any("left to chance" in note for note in check(seen, "model").notes)
+    (unit, sample) = one(path, "SELECT unit, sample FROM witnesses WHERE norm = 'linf' LIMIT 1")
+    forge(path, (f"UPDATE witnesses SET distance = distance / 2 WHERE unit = {unit} AND sample = {sample}",))
+    assert any(f"(unit {unit}, sample {sample})" in line for line in told(found(path)))  # no chance in a distance
+
+
+def test_chance_is_no_excuse_for_a_model_that_is_said_to_have_none(folder):
+    path = run(folder, models=[{"reference": "a_model:drawn"}])
+    parts = json.loads(one(path, "SELECT value FROM meta WHERE key = 'models'")[0])
+    parts[0]["deterministic"] = True
+    forge(path, ("UPDATE meta SET value = ? WHERE key = 'models'", json.dumps(parts)))
+    assert "model: a_model:drawn: answers: left to chance / the same answers each time" in told(found(path))
+
+
+@pytest.mark.parametrize("units", [0, 1, 3, 7])
+def test_an_unfinished_run_is_followed_as_far_as_it_has_come(folder, units, monkeypatch):
+    class StopError(Exception):
+        pass
+
+    written, path = [], folder / "next.charpy"
+    real = RunFile.write_unit
+
+    def write(self, record):
+        if len(written) == units:
+            raise StopError
+        real(self, record)
+        written.append(record)
+
+    monkeypatch.setattr(RunFile, "write_unit", write)
+    with pytest.raises(StopError):
+        evaluate(spec_of(), path)
+    seen = found(path)
+    assert (seen.verdict, told(seen)) == ("incomplete", [])
+    assert "the run is not finished" in missing(seen)
+    assert check(seen, "units as planned").checked == units
+    assert check(seen, "clean predictions").checked == 24
