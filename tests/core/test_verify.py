@@ -250,6 +250,32 @@ def test_a_unit_that_nothing_plans_is_named(folder):
     assert "a unit that nothing plans" in line
 
 
+@pytest.mark.parametrize(
+    ("statements", "names"),
+    [
+        (["CREATE VIEW more AS SELECT 1"], ["view more"]),
+        (["CREATE TABLE mine (x)"], ["table mine"]),
+        (["ALTER TABLE rejected RENAME TO hidden", "CREATE TABLE rejected (unit, sample, reason, digest)"],
+         ["index sqlite_autoindex_rejected_1", "table hidden", "table rejected"]),
+    ],
+)  # fmt: skip
+def test_other_tables_than_ours_are_named(folder, statements, names):
+    with closing(sqlite3.connect(folder / "run.charpy", isolation_level=None)) as db:
+        for statement in statements:
+            db.execute(statement)
+    seal(folder / "run.charpy")
+    lines = told(found(folder / "run.charpy"))
+    assert [line.split(": ")[2] for line in lines] == [name for name in names if not name.startswith("index")]
+
+
+def test_records_that_make_no_sense_are_no_pass(folder):
+    parts = json.loads(one("run.charpy", "SELECT value FROM meta WHERE key = 'plan'")[0])
+    for value in ([], {}, [{}], [{"l0": 1, "linf": 2}], [{**parts[0], "l0": [{"attack": "x", "family": "none"}]}]):
+        shutil.copy(folder / "run.charpy", folder / "again.charpy")
+        forge(folder / "again.charpy", ("UPDATE meta SET value = ? WHERE key = 'plan'", json.dumps(value)))
+        assert any("meta (plan)" in line for line in told(found(folder / "again.charpy")))
+
+
 def test_an_attack_of_the_spec_left_out_is_named(folder):
     forge(folder / "run.charpy", ("UPDATE units SET attack = 'strong', kind = 'strong' WHERE step = 1",))
     assert all("by strong (strong) / by " in line for line in told(found(folder / "run.charpy")))

@@ -34,6 +34,9 @@ def check_report(run: RunFile) -> Check:
     except CharpyError as cause:
         tally.missing(f"{REPORT}: {cause.what}")
         return tally.check()
+    except Exception as cause:  # noqa: BLE001 - whatever was written into the file
+        tally.wrong("meta", f"{type(cause).__name__}: {cause}", "what a report is made of")
+        return tally.check()
     for part in made:
         expected = _figures(part.model_dump(mode="json", by_alias=True))
         figures = found.get(part.model.name, {})

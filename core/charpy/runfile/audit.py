@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Any, NamedTuple
 
 from charpy.records import UnitKey
-from charpy.runfile.schema import COLUMNS
+from charpy.runfile.schema import COLUMNS, SCHEMA
 from charpy.threat import DISTANCE_TOLERANCE
 
 
@@ -52,6 +53,14 @@ class Audit:
     def counts(self) -> dict[str, int]:
         """Rows of each table."""
         return {table: int(self._db.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]) for table in COLUMNS}
+
+    def strangers(self) -> list[str]:
+        """Tables, indices, views and triggers that are not those of the schema, by name."""
+        with closing(sqlite3.connect(":memory:")) as fresh:
+            fresh.executescript(SCHEMA)
+            query = "SELECT type, name, sql FROM sqlite_master"
+            differing = set(self._db.execute(query)) ^ set(fresh.execute(query))
+        return sorted({f"{kind} {name}" for kind, name, _ in differing})
 
     def units(self, model: int | None = None) -> list[tuple[int, UnitKey, str, str, Mapping[str, Any]]]:
         """`(number, key, attack, kind, detail)` of every unit, of one model or of all, as they were written."""

@@ -99,7 +99,7 @@ class Streams:
         """By model and sample."""
         query = "SELECT model, sample, id, label, prediction, valid FROM samples ORDER BY model, sample"
         for *row, valid in self._db.execute(query):
-            yield SampleLine(*row, bool(valid))
+            yield SampleLine._make((*row, bool(valid)))
 
     def results(self) -> Iterator[ResultLine]:
         """By unit and sample."""
@@ -113,12 +113,12 @@ class Streams:
     def witnesses(self) -> Iterator[WitnessLine]:
         """By unit and sample."""
         for row in self._db.execute(_WITNESSES.format(more="")):
-            yield WitnessLine(*row[:-1], json.loads(row[-1]))
+            yield WitnessLine._make((*row[:-1], json.loads(row[-1])))
 
     def witness_images(self) -> Iterator[tuple[WitnessLine, bytes]]:
         """The same, each with its stored image."""
         for *row, image, metrics in self._db.execute(_WITNESSES.format(more="w.image, ")):
-            yield WitnessLine(*row, json.loads(metrics)), image
+            yield WitnessLine._make((*row, json.loads(metrics))), image
 
     def originals(self) -> Iterator[tuple[SampleLine, bytes]]:
         """The stored originals, by sample, as the first model sees them."""
@@ -126,7 +126,7 @@ class Streams:
             SELECT s.model, s.sample, s.id, s.label, s.prediction, s.valid, o.image
             FROM originals o CROSS JOIN samples s ON s.model = 0 AND s.sample = o.sample ORDER BY o.sample"""
         for *row, valid, image in self._db.execute(query):
-            yield SampleLine(*row, bool(valid)), image
+            yield SampleLine._make((*row, bool(valid))), image
 
     def units(self) -> Iterator[UnitLine]:
         """As they were written."""
@@ -137,7 +137,7 @@ class Streams:
                 COALESCE(SUM(r.queries), 0), (SELECT COUNT(*) FROM rejected j WHERE j.unit = u.unit)
             FROM units u LEFT JOIN results r ON r.unit = u.unit GROUP BY u.unit ORDER BY u.unit"""
         for row in self._db.execute(query):
-            yield UnitLine(*row[:11], json.loads(row[11]), *row[12:])
+            yield UnitLine._make((*row[:11], json.loads(row[11]), *row[12:]))
 
     def proofs(self) -> Iterator[ProofLine]:
         """By call and sample."""
@@ -146,7 +146,7 @@ class Streams:
             FROM proofs c LEFT JOIN proven p ON p.proof = c.proof
             LEFT JOIN samples s ON s.model = c.model AND s.sample = p.sample ORDER BY c.proof, p.sample"""
         for *row, detail, sample, name, holds in self._db.execute(query):
-            yield ProofLine(*row, json.loads(detail), sample, name, None if holds is None else bool(holds))
+            yield ProofLine._make((*row, json.loads(detail), sample, name, None if holds is None else bool(holds)))
 
 
 _WITNESSES = """

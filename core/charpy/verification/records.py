@@ -13,6 +13,8 @@ def check_bytes(run: RunFile) -> Check:
     """What the bytes were held against when the file was opened; where they differ it does not open."""
     tally = Tally("bytes")
     counts = run.audit().counts()
+    for name in run.audit().strangers():
+        tally.wrong(f"schema: {name}", "not as charpy makes it", "the tables of a run file, and no others")
     if run.protected == "nothing":
         tally.missing("bytes: a run file of an older schema has no digests")
         return tally.check()

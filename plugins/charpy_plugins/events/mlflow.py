@@ -42,7 +42,7 @@ class MlflowEvents:
         from mlflow import MlflowClient
         from mlflow.entities import Param
 
-        from charpy.analysis.flat import settings
+        from charpy.reports.flat import settings
         from charpy.reports.inert import visible
 
         client = MlflowClient()
@@ -60,7 +60,7 @@ class MlflowEvents:
         """Log how far it is."""
         if self._client is None:
             return
-        from charpy.analysis.flat import progress
+        from charpy.reports.flat import progress
 
         self._units += 1
         self._counts.update(outcomes)
@@ -71,7 +71,7 @@ class MlflowEvents:
         """Log the figures, the verdicts and report.json, and close the MLflow run."""
         if self._client is None:
             return
-        from charpy.analysis.flat import figures
+        from charpy.reports.flat import figures
         from charpy.analysis.summary import RunSummary
         from charpy.reports.inert import visible
         from charpy.reports.json_report import JsonReport

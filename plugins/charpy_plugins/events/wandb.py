@@ -38,7 +38,7 @@ class WandbEvents:
             return
         import wandb
 
-        from charpy.analysis.flat import settings
+        from charpy.reports.flat import settings
         from charpy.reports.inert import visible
 
         self._units, self._counts = 0, Counter()
@@ -54,7 +54,7 @@ class WandbEvents:
         """Log how far it is."""
         if self._run is None:
             return
-        from charpy.analysis.flat import progress
+        from charpy.reports.flat import progress
 
         self._units += 1
         self._counts.update(outcomes)
@@ -67,7 +67,7 @@ class WandbEvents:
             return
         import wandb
 
-        from charpy.analysis.flat import figures
+        from charpy.reports.flat import figures
         from charpy.analysis.summary import RunSummary
         from charpy.reports.inert import visible
         from charpy.reports.json_report import JsonReport
