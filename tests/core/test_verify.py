@@ -288,6 +288,15 @@ def test_an_attack_of_the_spec_left_out_is_named(folder):
     assert all("attacks of the spec" in line for line in lines)
 
 
+def test_more_queries_than_the_budget_are_named(folder):
+    forge(folder / "run.charpy", ("UPDATE results SET queries = 61 WHERE unit = 1 AND sample = 0",))
+    (line,) = told(found(folder / "run.charpy"))
+    assert line == "records: results (unit 1, sample 0): 61 queries / at most 60, the budget of its unit"
+    forge(folder / "run.charpy", ("UPDATE units SET detail = json_set(detail, '$.queries', 61) WHERE unit = 1",))
+    (line,) = told(found(folder / "run.charpy"))
+    assert "61 queries / untargeted, at most 60 queries" in line
+
+
 def test_a_changed_spec_is_not_that_of_the_identity(folder):
     spec = json.loads(one("run.charpy", "SELECT value FROM meta WHERE key = 'spec'")[0])
     spec["threats"][0]["queries"] = 100_000

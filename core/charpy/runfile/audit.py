@@ -141,6 +141,15 @@ _MISFITS = (
         "results (unit {}, sample {})", "{2} queries, {3} to success", "whole numbers, the second not above the first",
     ),
     (
+        "SELECT r.unit, r.sample, r.queries, json_extract(u.detail, '$.queries') AS most FROM results r "
+        "JOIN units u ON u.unit = r.unit WHERE r.queries > most",
+        "results (unit {}, sample {})", "{2} queries", "at most {3}, the budget of its unit",
+    ),
+    (
+        "SELECT MIN(unit), COUNT(*) FROM units GROUP BY model, norm, th, step, shard, round HAVING COUNT(*) > 1",
+        "units (unit {})", "there {1} times", "once",
+    ),
+    (
         "SELECT w.unit, w.sample, w.model, w.norm, w.th, u.model, u.norm, u.th FROM witnesses w "
         "JOIN units u ON u.unit = w.unit WHERE (w.model, w.norm, w.th) IS NOT (u.model, u.norm, u.th)",
         "witnesses (unit {}, sample {})", "model {2}, {3} th={4}", "those of its unit: model {5}, {6} th={7}",

@@ -6,8 +6,8 @@ before it. The attacks take no part; the run file has their names and families.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -59,11 +59,21 @@ class _EndOfRunError(Exception):
     """An unfinished run has come this far."""
 
 
+class _Unit(NamedTuple):
+    """What a unit says of itself."""
+
+    number: int
+    attack: str
+    kind: str
+    goal: str
+    queries: int
+
+
 class _Follow(Walk):
     """Compares instead of computing."""
 
     tally: Tally
-    units: dict[UnitKey, tuple[int, str, str]]
+    units: Mapping[UnitKey, _Unit]
     seen: set[UnitKey]
     whole: bool
 
@@ -82,16 +92,27 @@ class _Follow(Walk):
             raise _EndOfRunError
 
     def _compare(self, key: UnitKey, samples: list[int]) -> None:
-        number, attack, kind = self.units[key]
-        planned, record = self.attacks[key.step], f"unit {number}: {told(key)}"
-        found = self.run.audit().samples_of(number)
-        if (attack, kind) != (planned.name, planned.kind):
-            self.tally.wrong(record, f"by {attack} ({kind})", f"by {planned.name} ({planned.kind})")
+        unit = self.units[key]
+        planned, record = self.attacks[key.step], f"unit {unit.number}: {told(key)}"
+        found = self.run.audit().samples_of(unit.number)
+        if (unit.attack, unit.kind) != (planned.name, planned.kind):
+            self.tally.wrong(record, f"by {unit.attack} ({unit.kind})", f"by {planned.name} ({planned.kind})")
+        elif unit.goal != self.threat.goal or unit.queries > self._allowed(planned):
+            allowed = self._allowed(planned)
+            self.tally.wrong(
+                record, f"{unit.goal}, {unit.queries} queries", f"{self.threat.goal}, at most {allowed} queries"
+            )
         elif found != samples:
             more, less = sorted(set(found) - set(samples)), sorted(set(samples) - set(found))
             self.tally.wrong(record, f"results of {_few(more)} too many, of {_few(less)} missing", f"{len(samples)}")
         else:
             self.tally.right()
+
+    def _allowed(self, planned: PlannedAttack) -> int:
+        """The most that an attack may ask about one sample."""
+        battery = () if isinstance(self.threat.battery, str) else self.threat.battery
+        own = [step.queries for step in battery if (step.name or step.kind, step.kind) == (planned.name, planned.kind)]
+        return max((queries or self.threat.queries for queries in own), default=self.threat.queries)
 
 
 def check_plan(run: RunFile, spec: RunSpec, registry: Registry) -> Check:
@@ -109,7 +130,10 @@ def check_plan(run: RunFile, spec: RunSpec, registry: Registry) -> Check:
     nobody = cast(Executor, None)  # nothing is computed
     site = Site(spec, registry, data, list(range(len(data))), nobody)
     site.own = {norm: tuple(levels) for norm, levels in run.meta("own_levels", {}).items()}
-    units = {key: (number, attack, kind) for number, key, attack, kind, _ in run.audit().units()}
+    units = {
+        key: _Unit(number, attack, kind, detail.get("goal", ""), detail.get("queries", 0))
+        for number, key, attack, kind, detail in run.audit().units()
+    }
     seen: set[UnitKey] = set()
     try:
         for model in range(len(spec.models)):
@@ -120,7 +144,7 @@ def check_plan(run: RunFile, spec: RunSpec, registry: Registry) -> Check:
         tally.wrong("meta (plan)", f"{type(cause).__name__}: {cause}", "attacks and families for each model and norm")
         return tally.check()
     for key in sorted(units.keys() - seen):
-        tally.wrong(f"unit {units[key][0]}: {told(key)}", "a unit that nothing plans", "no such unit")
+        tally.wrong(f"unit {units[key].number}: {told(key)}", "a unit that nothing plans", "no such unit")
     return tally.check()
 
 
@@ -129,7 +153,7 @@ def _follow(
     site: Site,
     model: int,
     plan: dict[str, list[dict[str, str]]],
-    units: dict[UnitKey, tuple[int, str, str]],
+    units: Mapping[UnitKey, _Unit],
     seen: set[UnitKey],
     tally: Tally,
 ) -> None:

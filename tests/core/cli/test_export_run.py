@@ -62,7 +62,7 @@ def test_the_tables_are_those_of_the_run_file(exported, finished):
         tuple("" if value is None else str(value) for value in row) for row in expected
     ]
     expected = query(run, "SELECT unit, sample, distance, prediction, metrics FROM witnesses ORDER BY unit, sample")
-    assert len(found["witnesses"]) == len(expected) > 10
+    assert len(found["witnesses"]) == len(expected) > 2
     for row, (unit, sample, distance, prediction, metrics) in zip(found["witnesses"], expected, strict=True):
         assert (int(row["unit"]), int(row["sample"]), int(row["prediction"])) == (unit, sample, prediction)
         assert float(row["distance"]) == distance
@@ -79,6 +79,28 @@ def test_the_tables_are_those_of_the_run_file(exported, finished):
             assert int(row[outcome]) == sum(one["outcome"] == outcome for one in mine)
         assert int(row["queries"]) == sum(int(one["queries"]) for one in mine)
     assert not found["proofs"]
+
+
+KINDS = {"text": str, "whole": int, "number": float, "yes or no": bool}
+
+
+@pytest.mark.parametrize("of", ["finished", "hostile"])
+def test_every_value_is_of_the_type_that_its_column_promises(of, request, tmp_path):
+    from charpy.reports.exported.images import manifest
+    from charpy.reports.exported.tables import Names, tables
+
+    path = hostile(tmp_path / "run.charpy") if of == "hostile" else request.getfixturevalue("finished") / "run.charpy"
+    with RunFile.open(path) as run:
+        names = Names(run)
+        for table in [*tables(run, names), manifest(run, names, tmp_path / "images")]:
+            seen = 0
+            for row in table.rows:
+                for column in table.columns:
+                    value = column.value(row)
+                    assert value is None or type(value) is KINDS[column.kind], (table.name, column.name, value)
+                    assert value is not None or column.missing != "never", (table.name, column.name)
+                seen += 1
+            assert seen or table.name == "proofs"
 
 
 def test_every_column_is_in_the_code_book(exported):
@@ -299,11 +321,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 def test_memory_does_not_grow_with_the_run(tmp_path):
     def peak(units: int) -> int:
-        path = hostile(tmp_path / f"{units}.charpy", shape=(3, 64, 64), samples=40, units=units)
+        path = hostile(tmp_path / f"{units}.charpy", shape=(3, 128, 128), samples=20, units=units)
         command = [sys.executable, "-c", MEASURE, str(path), str(tmp_path / f"out{units}")]
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
-    small, large = peak(1), peak(40)
-    stored = (tmp_path / "40.charpy").stat().st_size / 1024
-    assert stored > 15_000
-    assert large - small < stored / 4
+    small, large = peak(1), peak(15)
+    stored = (tmp_path / "15.charpy").stat().st_size / 1024
+    assert stored > 14_000
+    assert large - small < stored / 3
