@@ -1,5 +1,34 @@
-"""What tests of models and attacks need: models whose robustness is known exactly, and `assert_robust`."""
+"""What tests of plugins need: contract classes to inherit, and models whose robustness is known exactly.
 
-from charpy.testing.robust import assert_robust
+    from charpy.testing.robust import assert_robust
+from charpy.testing import AttackContract
 
-__all__ = ["assert_robust"]
+    class TestMine(AttackContract):
+        component = Mine
+
+The classes need no test runner; pytest collects them, and `TestMine.breaches()` runs them without one.
+"""
+
+from __future__ import annotations
+
+from charpy.testing.attacks import AttackContract
+from charpy.testing.certifiers import CertifierContract
+from charpy.testing.contract import Contract, ContractError
+from charpy.testing.datasets import DatasetContract
+from charpy.testing.defenses import DefenseContract, DetectorContract, TrainingDefenseContract
+from charpy.testing.metrics import MetricContract
+from charpy.testing.models import ModelContract
+
+__all__ = [
+    "AttackContract",
+    "CertifierContract",
+    "Contract",
+    "ContractError",
+    "DatasetContract",
+    "DefenseContract",
+    "DetectorContract",
+    "MetricContract",
+    "ModelContract",
+    "TrainingDefenseContract",
+    "assert_robust",
+]

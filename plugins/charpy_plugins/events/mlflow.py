@@ -71,8 +71,8 @@ class MlflowEvents:
         """Log the figures, the verdicts and report.json, and close the MLflow run."""
         if self._client is None:
             return
-        from charpy.reports.flat import figures
         from charpy.analysis.summary import RunSummary
+        from charpy.reports.flat import figures
         from charpy.reports.inert import visible
         from charpy.reports.json_report import JsonReport
         from charpy.runfile import RunFile

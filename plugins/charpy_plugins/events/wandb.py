@@ -67,8 +67,8 @@ class WandbEvents:
             return
         import wandb
 
-        from charpy.reports.flat import figures
         from charpy.analysis.summary import RunSummary
+        from charpy.reports.flat import figures
         from charpy.reports.inert import visible
         from charpy.reports.json_report import JsonReport
         from charpy.runfile import RunFile
