@@ -43,8 +43,8 @@ class AttackContract(Contract):
 
     component: ClassVar[type[Attack]]
     factor: ClassVar[float] = 2.0
-    queries: ClassVar[int] = 5000
-    usual: ClassVar[int] = 300
+    queries: ClassVar[int] = 2000
+    usual: ClassVar[int] = 100
     share: ClassVar[float] = 1.0
     within: ClassVar[float] = 0.9
     randomised: ClassVar[bool | None] = None
@@ -162,7 +162,7 @@ class AttackContract(Contract):
     def test_leaves_finished_samples_alone(self) -> None:
         """Rows offered for samples that are already finished are the exception."""
         for norm in self.norms():
-            done = self.attacked(norm)
+            done = self.attacked(norm, radius=self.radius(norm) * max(1.0, self.factor))
             spare = done.log.offered - done.log.finished
             require(done.log.finished <= 2 * spare, f"{norm}: most rows are of finished samples (`oracle.active`)",
                     f"{done.log.finished} of {done.log.offered}")  # fmt: skip
@@ -267,7 +267,7 @@ class AttackContract(Contract):
         _, _, labels = self.problem()
         targets = (labels + 1) % CLASSES
         for norm in self.norms():
-            done = self.attacked(norm, radius=TARGETED[norm], targets=targets, queries=3000)
+            done = self.attacked(norm, radius=TARGETED[norm], targets=targets, queries=self.queries)
             found = done.found.found
             require(found.any(), f"{norm}: it reaches none of the targets at {TARGETED[norm]:g}")
             scores = self.truth().predict(as_images(done.found.images[found]))
@@ -327,6 +327,9 @@ class AttackContract(Contract):
             for name in ("queries", "queries_to_success", "found", "images"):
                 differ = unlike(getattr(part.found, name), getattr(whole.found, name)[rows])
                 require(not differ, f"{norm}: {name} of a sample depend on the others in the batch")
+            asked = [(part.log.of(new), whole.log.of(old)) for new, old in enumerate(rows)]
+            differ = any(unlike(*pair) for pair in asked)
+            require(not differ, f"{norm}: what is asked about a sample depends on the others in the batch")
 
 
 class _Still(Model):

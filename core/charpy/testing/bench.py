@@ -42,6 +42,11 @@ class Log:
             return torch.zeros(0, 1, 1, 1), torch.zeros(0, dtype=torch.int64)
         return torch.cat([rows for _, rows in self.answered]), torch.cat([owner for owner, _ in self.answered])
 
+    def of(self, sample: int) -> torch.Tensor:
+        """The answered rows of one sample, in order."""
+        rows, owner = self.rows()
+        return rows[owner == sample]
+
     def digest(self) -> str:
         """SHA-256 of the answered rows: two runs that asked the same have the same."""
         rows, owner = self.rows()
