@@ -19,6 +19,7 @@ def charpy_commands() -> Mapping[str, str]:
         "distances": "charpy.cli.distances:distances",
         "export": "charpy.cli.export:export",
         "magnify": "charpy.cli.magnify:magnify",
+        "new-plugin": "charpy.cli.new_plugin:new_plugin",
         "perceive": "charpy.cli.perceive:perceive",
         "plugins": "charpy.cli.plugins:plugins",
         "report": "charpy.cli.report:report",

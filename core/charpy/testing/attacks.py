@@ -155,7 +155,7 @@ class AttackContract(Contract):
     def test_stops_when_nothing_is_active(self) -> None:
         """At most a few calls are made once every sample is broken or out of budget."""
         for norm in self.norms():
-            for radius, queries in ((FARTHEST[norm], 200), (self.radius(norm), 20)):
+            for radius, queries in ((FARTHEST[norm], 2 * self.usual), (self.radius(norm), 20)):
                 done = self.attacked(norm, radius=radius, queries=queries)
                 require(done.log.idle <= 5, f"{norm}: it goes on asking with no sample active", done.log.idle)
 
