@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import torch
 
+from charpy.attached import Attached
 from charpy.engine import QueryEngine, Way, as_scores
 from charpy.errors import AccessError, ModelError
 from charpy.global_state import default_dtype_kept
 from charpy.interfaces.model import Model, Output
-from charpy.ledger import Candidates, Ledger
+from charpy.ledger import Candidates, Ledger, rank_among_equals
 from charpy.losses import Aim, Objective
 from charpy.pixels import as_images, inside, quantise
 from charpy.threads import threads
@@ -242,6 +243,32 @@ class Oracle:
         self._gradient_rows += len(rows) * each
         self._record(rows, owner[allowed], scores[allowed], self._gradient_way, each)
         return Jacobian(scores, _finite(gradients))
+
+    def attached(self, candidates: torch.Tensor, owner: torch.Tensor) -> Attached:
+        """Scores of each candidate, one query a row, whose slopes can be asked once they are seen.
+
+        For attacks that bring a loss of their own, such as those of other libraries. Arguments are as of `scores`.
+        """
+        self._need(Access.GRADIENTS)
+        rows, allowed = self._ledger.admit(candidates, owner, self.remaining)
+        scores = torch.full((len(candidates), self._engine.num_classes), torch.nan, device=owner.device)
+        pieces = []
+        for piece, places in self._pieces(rows, allowed) if len(rows) else ():
+            images, answers = self._differentiable(piece, owner[places])
+            scores[places] = answers.detach()
+            pieces.append((places, images, answers))
+        if len(rows):
+            self._gradient_rows += len(rows)
+            self._record(rows, owner[allowed], scores[allowed], self._gradient_way)
+
+        def pay(again: torch.Tensor) -> torch.Tensor:
+            """Charge another query to rows at these places; which of them the budget allows."""
+            paid = rank_among_equals(owner[again]) < self.remaining[owner[again]]
+            self._ledger.charge(owner[again[paid]], 1)
+            self._gradient_rows += int(paid.sum())
+            return paid
+
+        return Attached(scores, candidates.shape, pieces, pay)
 
     @property
     def _gradient_way(self) -> Way:

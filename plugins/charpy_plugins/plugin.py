@@ -25,6 +25,9 @@ def charpy_attacks() -> Mapping[str, str]:
     """Attacks, one a file in a folder of its family, and the batteries made of them."""
     return {
         **_one_a_file("attacks"),
+        "art": "charpy_plugins.adapters.art:Art",
+        "foolbox": "charpy_plugins.adapters.foolbox:Foolbox",
+        "torchattacks": "charpy_plugins.adapters.torchattacks:Torchattacks",
         "black-box": "charpy_plugins.attacks.batteries:BlackBox",
         "dual-paper": "charpy_plugins.attacks.batteries:DualPaper",
         "fast": "charpy_plugins.attacks.batteries:Fast",

@@ -1,7 +1,6 @@
-"""What tests of plugins need: contract classes to inherit, and models whose robustness is known exactly.
+"""What tests of plugins and models need: contract classes to inherit, exactly known models, `assert_robust`.
 
-    from charpy.testing.robust import assert_robust
-from charpy.testing import AttackContract
+    from charpy.testing import AttackContract
 
     class TestMine(AttackContract):
         component = Mine
@@ -18,6 +17,7 @@ from charpy.testing.datasets import DatasetContract
 from charpy.testing.defenses import DefenseContract, DetectorContract, TrainingDefenseContract
 from charpy.testing.metrics import MetricContract
 from charpy.testing.models import ModelContract
+from charpy.testing.robust import assert_robust
 
 __all__ = [
     "AttackContract",

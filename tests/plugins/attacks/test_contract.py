@@ -17,7 +17,7 @@ KINDS = sorted(
     for entry in registry().entries("attacks")
     if entry.package == "charpy" and isinstance(entry.load(), type) and issubclass(entry.load(), Attack)
 )
-ELSEWHERE = {"transfer", "embedding_pgd"}  # need another model or a run file: their own tests hold it to the same rules
+ELSEWHERE = {"transfer", "embedding_pgd", "foolbox", "torchattacks", "art"}  # need another model, run file or library
 PARAMS = {
     "ssim_cw": {"ssim_weight": 1.0},  # at the default weight the nearest image is not what it looks for
     "few_pixel": {"population": 40, "fitness": "margin"},

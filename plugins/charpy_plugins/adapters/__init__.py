@@ -1,0 +1,1 @@
+"""Adapters that run attacks of other libraries under the oracle and the judge."""
