@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,9 +54,9 @@ def analyse(
         schema: print the JSON Schema of analysis.json instead.
     """
     if schema:
-        from charpy_plugins.study.pages.schema import analysis_schema
+        from charpy_plugins.study.pages.schema import analysis_schema, schema_text
 
-        sys.stdout.write(json.dumps(analysis_schema(), indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+        sys.stdout.write(schema_text(analysis_schema()))
         return PASS
     if study is None:
         raise SpecError("no study", where="charpy study analyse", expected="a study file: charpy study analyse STUDY")
