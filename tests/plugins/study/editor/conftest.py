@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -163,3 +164,36 @@ def enter() -> Callable[..., Any]:
         return client, page.split('name="csrf" content="')[1].split('"')[0]
 
     return entered
+
+
+@pytest.fixture(scope="session")
+def fooling() -> Callable[[EditSession, str], torch.Tensor]:
+    """`fooling(session, stimulus)`: a painting within the budget that the model misreads."""
+    return _fooling
+
+
+@pytest.fixture
+def first(session: EditSession) -> Stimulus:
+    return session.items()[0].original
+
+
+@pytest.fixture
+def painting(session: EditSession, first: Stimulus) -> torch.Tensor:
+    return _fooling(session, first.id)
+
+
+def _fooling(session: EditSession, stimulus: str) -> torch.Tensor:
+    """A painting within the budget that the model misreads: white pixels one by one, the one that helps most first."""
+    item = session.item(stimulus)
+    image = session.pixels(stimulus)
+    places = [(y, x) for y in range(8) for x in range(8)]
+    for _ in range(int(session.limit.level)):
+        tried = [(y, x, value) for y, x in places for value in (0, 255) if int(image[0, y, x]) != value]
+        rows = image[None].repeat(len(tried), 1, 1, 1)
+        for row, (y, x, value) in enumerate(tried):
+            rows[row, 0, y, x] = value
+        leads = [session.model.answer(row, item.original.label).lead for row in rows]
+        image = rows[int(np.argmin(leads))]
+        if min(leads) < -0.5:
+            return image
+    raise AssertionError("the model withstands")
