@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from charpy_plugins.study.words import checked_interface
+from charpy_plugins.study.words import WORDS, checked_interface
 
 FORMAT: Final = "charpy-study-1"
 
@@ -18,7 +18,11 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 """Of a condition: lower case, for file names, columns and options."""
 Language = Annotated[str, Field(max_length=35, pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$")]
 """A tag of BCP 47, such as `en` or `pt-BR`."""
-Interface = Annotated[dict[str, Text], AfterValidator(checked_interface)]
+Interface = Annotated[
+    dict[str, Text],
+    AfterValidator(checked_interface),
+    Field(json_schema_extra={"propertyNames": {"enum": [*WORDS]}, "examples": [{**WORDS}]}),
+]
 """Words around the texts, by the keys of `words.WORDS`."""
 
 

@@ -135,7 +135,7 @@ def checked_interface(interface: dict[str, str]) -> dict[str, str]:
     for key, text in interface.items():
         if key not in WORDS:
             near = ", ".join(difflib.get_close_matches(key, WORDS, n=3, cutoff=0.5))
-            hint = f"did you mean {near}?" if near else "docs/study.md says where they are listed"
+            hint = f"did you mean {near}?" if near else "`charpy study build --schema` lists them"
             raise ValueError(f"no page has the words {key!r}; {hint}")
         expected, found = (sorted(_PLACE.findall(one)) for one in (WORDS[key], text))
         if found != expected:
