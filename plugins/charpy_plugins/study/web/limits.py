@@ -7,6 +7,7 @@ hall: 200 people behind one address, who open the study, agree and answer at the
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import secrets
 import time
 from typing import Final
@@ -34,13 +35,24 @@ _QUIET = 1.0
 """Seconds between two events that say that somebody asks too often: noting must not be the next flood."""
 
 
+def _network(address: str) -> str:
+    """What one subscriber has: an IPv4 address, or the 64 bits that begin all IPv6 addresses of a line."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv6Address):
+        return str(found.ipv4_mapped or ipaddress.IPv6Network((int(found) >> 64 << 64, 64)))
+    return str(found)
+
+
 def limit(app: Flask) -> Limiter:
     """Put the limits around an app, before whatever else looks at a request: who asks too often gets status 429."""
     key = secrets.token_bytes(32)
     quiet_until = 0.0
 
     def address() -> str:
-        return hmac.digest(key, (request.remote_addr or "").encode(), "sha256").hex()
+        return hmac.digest(key, _network(request.remote_addr or "").encode(), "sha256").hex()
 
     def who() -> str:
         token = session.get("participant")  # of a signed cookie: nobody makes up as many as they like

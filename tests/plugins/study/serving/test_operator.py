@@ -207,6 +207,18 @@ def test_the_token_cannot_be_guessed_by_trying(limited, store):
     assert store.refusals()["rate"] == 1  # one event a second, not one a request
 
 
+def test_one_line_with_many_ipv6_addresses_is_one_visitor(limited):
+    def tried(address: str) -> int:
+        client, at = limited.test_client(), {"REMOTE_ADDR": address}
+        found = re.search(r'csrf_token" value="([^"]*)"', client.get("/operator/", environ_overrides=at).text)[1]
+        form = {"csrf_token": found, "token": "wrong"}
+        return client.post("/operator/enter", data=form, environ_overrides=at).status_code
+
+    assert [tried(f"2001:db8:1:2::{number:x}") for number in range(7)] == [403] * 5 + [429] * 2
+    assert tried("2001:db8:1:3::1") == 403
+    assert [tried(f"::ffff:192.0.2.{number}") for number in range(6)] == [403] * 6
+
+
 def test_one_participant_who_floods_does_not_stop_the_next_one(limited, store):
     people = []
     for _ in range(2):
