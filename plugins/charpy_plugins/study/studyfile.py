@@ -79,7 +79,7 @@ def write_study(study: Study, path: Path) -> None:
 
 
 def read_study(path: Path) -> Study:
-    """The study of a file, every image held against its digest.
+    """The study of a file, every image held against its digest, and its header against the shape of the images.
 
     Raises:
         DataError: no study file, one that was changed by hand, or that unpacks to more than `LARGEST`.
@@ -106,6 +106,10 @@ def read_study(path: Path) -> Study:
         if digest(images[stimulus.id, size]) != expected:
             where = f"{path}, {image_name(stimulus.id, size)}"
             raise DataError("a stimulus was changed", where=where, found="other bytes", expected=f"SHA-256 {expected}")
+        if not _is_picture(images[stimulus.id, size], document.source.shape, size):
+            where, (channels, height, width) = f"{path}, {image_name(stimulus.id, size)}", document.source.shape
+            expected = f"a PNG of {size * width} x {size * height} pixels with {channels} channels of 8 bits"
+            raise DataError("a stimulus is no picture of the study", where=where, expected=expected)
     if extra := entries.keys() - {DOCUMENT} - {image_name(one.id, size) for one, size, _ in _images_of(document)}:
         raise DataError("a file that is no part of the study", where=str(path), found=sorted(extra)[0])
     return Study(document, images)
@@ -115,6 +119,15 @@ def _images_of(document: StudyDocument) -> Iterator[tuple[Stimulus, int, str]]:
     for stimulus in document.stimuli:
         for size, expected in zip(document.sizes, stimulus.digests, strict=True):
             yield stimulus, size, expected
+
+
+def _is_picture(data: bytes, shape: tuple[int, int, int], size: int) -> bool:
+    """Whether the header of a PNG says what the document says: a few bytes may unpack to a very large picture."""
+    channels, height, width = shape
+    kind = {1: 0, 3: 2}.get(channels)
+    if kind is None or len(data) < 33 or data[:16] != b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR":
+        return False
+    return struct.unpack(">IIBB", data[16:26]) == (size * width, size * height, 8, kind)
 
 
 def _got(file: zipfile.ZipFile, name: str) -> bytes:

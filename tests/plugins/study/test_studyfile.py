@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from charpy.errors import CharpyError, DataError
 from charpy_plugins.study import studyfile
 from charpy_plugins.study.document import StudyDocument
-from charpy_plugins.study.studyfile import DOCUMENT, Study, image_name, read_study, write_study
+from charpy_plugins.study.studyfile import DOCUMENT, Study, digest, image_name, read_study, write_study
 
 
 @pytest.fixture
@@ -204,3 +204,24 @@ def test_what_is_not_in_the_document_is_not_written_and_the_old_file_stays(built
 def test_a_place_that_cannot_be_written_is_named(built, tmp_path):
     with pytest.raises(DataError, match="cannot be written"):
         write_study(built, tmp_path / "no" / "folder.study")
+
+
+@pytest.mark.parametrize("wrong", ["large", "colour", "script", "short", "other size"])
+def test_an_image_that_is_no_picture_of_the_study_is_refused(built, tmp_path, wrong):
+    """A study of somebody else: 2 KB that unpack to 10 GB, or a page with a script in place of a picture."""
+    first, study = built.document.stimuli[0], built
+    good = study.images[first.id, 2]
+    data = {
+        "large": good[:16] + struct.pack(">II", 60_000, 60_000) + good[24:],
+        "colour": good[:25] + bytes([6]) + good[26:],
+        "script": b"<script>alert(1)</script>" + bytes(40),
+        "short": good[:20],
+        "other size": study.images[first.id, 1],
+    }[wrong]
+    place = built.document.sizes.index(2)
+    digests = tuple(digest(data) if at == place else one for at, one in enumerate(first.digests))
+    changed = first.model_copy(update={"digests": digests})
+    document = built.document.model_copy(update={"stimuli": (changed, *built.document.stimuli[1:])})
+    write_study(Study(document, {**study.images, (first.id, 2): data}), tmp_path / "wrong.study")
+    with pytest.raises(DataError, match="no picture of the study"):
+        read_study(tmp_path / "wrong.study")
