@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from charpy_plugins.study.responses import Participant
+
+DECLINED: Final = "declined"
+"""The event of somebody who did not agree."""
 
 
 class Refused(Exception):  # noqa: N818 - no error of ours: what a participant did cannot be done

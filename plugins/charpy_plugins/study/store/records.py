@@ -6,8 +6,11 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, func, insert, select
 
+from charpy.reports.inert import visible
 from charpy_plugins.study.document import StudyDocument
 from charpy_plugins.study.responses import Answer, Participant, Responses, State
+from charpy_plugins.study.store.erase import DAY
+from charpy_plugins.study.store.outcomes import DECLINED
 from charpy_plugins.study.store.tables import answers, events, participants, questions
 
 
@@ -96,6 +99,13 @@ def write(db: Connection, made: Responses) -> None:
     for table, rows in ((participants, people), (questions, asked), (answers, given)):
         if rows:
             db.execute(insert(table), rows)
+
+
+def note(db: Connection, now: float, kind: str, detail: str, participant: str | None, *, refused: bool) -> None:
+    """Keep an event, see `Store.note`."""
+    moment = now - now % DAY if kind == DECLINED else now
+    row = {"time": moment, "kind": visible(kind)[:40], "detail": visible(detail[:200])[:200]}
+    db.execute(insert(events).values(**row, participant=participant, refused=refused))
 
 
 def as_participant(row: Row[Any]) -> Participant:

@@ -27,7 +27,7 @@ from charpy_plugins.study.store.opening import opened
 from charpy_plugins.study.store.outcomes import Admission, Question, Refused
 from charpy_plugins.study.store.overview import Measure
 from charpy_plugins.study.store.records import Arm, as_participant
-from charpy_plugins.study.store.tables import answers, events, meta, participants, questions
+from charpy_plugins.study.store.tables import answers, meta, participants, questions
 
 __all__ = ["Admission", "Question", "Refused", "Store"]
 
@@ -198,11 +198,12 @@ class Store:
         scrub(self._engine)
 
     def note(self, kind: str, detail: str = "", participant: str | None = None, *, refused: bool = False) -> None:
-        """Keep an event: one word, and at most 200 characters that name nobody; what is hidden in them shows."""
-        text = visible(detail[:200])[:200]
-        row = {"time": self._clock(), "kind": visible(kind)[:40], "detail": text, "participant": participant}
+        """Keep an event: one word, and at most 200 characters that name nobody; what is hidden in them shows.
+
+        Of somebody who did not agree only the day is kept: a time could be held against the list of a panel.
+        """
         with self._writing() as db:
-            db.execute(insert(events).values(**row, refused=refused))
+            records.note(db, self._clock(), kind, detail, participant, refused=refused)
 
     # --- what a researcher does and reads
 

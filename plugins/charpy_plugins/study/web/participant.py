@@ -11,6 +11,7 @@ from flask import Blueprint, Response, abort, redirect, render_template, request
 from werkzeug.wrappers import Response as Redirect
 
 from charpy_plugins.study.responses import Participant, State
+from charpy_plugins.study.store.outcomes import DECLINED
 from charpy_plugins.study.store.store import Question, Refused
 from charpy_plugins.study.web import prolific
 from charpy_plugins.study.web.keys import keys
@@ -83,7 +84,7 @@ def join() -> Page:
 @participant.post("/decline")
 def decline() -> Page:
     """Do not agree: nothing is kept but that somebody did not."""
-    served().store.note("declined")
+    served().store.note(DECLINED)
     away = _on(served().settings.screened_out)
     forget()
     return away or _go("goodbye")

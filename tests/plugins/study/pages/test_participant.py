@@ -141,7 +141,7 @@ def test_without_consent_nobody_joins(serve, come, kept, missing):
     assert kept(app).participants == ()
 
 
-def test_who_does_not_agree_leaves_only_a_count(serve, come, kept):
+def test_who_does_not_agree_leaves_only_a_count(serve, come, kept, at):
     app = serve()
     person = come(app)
     found = person.send(person.page("/"), "/decline")
@@ -149,6 +149,10 @@ def test_who_does_not_agree_leaves_only_a_count(serve, come, kept):
     assert "Goodbye" in person.page("/goodbye").text
     assert kept(app).participants == ()
     assert person.client.get_cookie(app.config["SESSION_COOKIE_NAME"]) is None
+    with at(app).store._engine.connect() as db:
+        ((kind, detail, participant, when),) = db.exec_driver_sql("SELECT kind, detail, participant, time FROM events")
+    assert (kind, detail, participant) == ("declined", "", None)
+    assert when % 86_400 == 0  # the day; a time would say who it was, beside a list of the panel
 
 
 def test_a_form_that_is_sent_again_changes_nothing_and_shows_the_way_on(serve, come, at, kept):
