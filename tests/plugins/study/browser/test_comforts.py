@@ -49,6 +49,7 @@ def test_a_phone_shows_hints_of_keys_on_no_question(short, visit, screen):
     visitor = visit(short, **screen).join()
     while visitor.at_question:
         assert not visitor.page.locator("kbd").first.is_visible()
+        assert visitor.page.locator("html.touched").count() == 1  # whatever the browser says of its pointers later
         visitor.answer()
 
 

@@ -25,6 +25,7 @@
     try { window.sessionStorage.setItem("touched", yes ? "yes" : "no"); } catch { /* no storage: of this page only */ }
   };
   try { if (window.sessionStorage.getItem("touched") === "yes") touched(true); } catch { /* as above */ }
+  if (window.matchMedia("(hover: none), (pointer: coarse)").matches) touched(true); // what the page looks like stays
   document.addEventListener("pointerdown", (event) => { if (event.pointerType === "touch") touched(true); });
   document.addEventListener("keydown", () => { if (root.classList.contains("touched")) touched(false); });
 
