@@ -273,3 +273,14 @@ def test_what_the_command_refuses(study, tmp_path, capsys, arguments, said):
 def test_the_schema_is_printed(capsys):
     assert run_program(["study", "analyse", "--schema"]) == 0
     assert json.loads(capsys.readouterr().out) == analysis_schema()
+
+
+def test_the_page_claims_nothing_of_when_a_margin_was_chosen_and_says_where_tests_are_too_ready(study, found):
+    said = " ".join(Tags(render_page(study, found, human_labels(study.document, found), gallery=0)).text)
+    assert "chosen beforehand" not in said
+    for words in (
+        "this page cannot know",
+        "in 6 to 9 % of studies instead of 5",
+        "not corrected for several comparisons",
+    ):
+        assert words in said

@@ -76,7 +76,8 @@ def _verdict(found: Difference, alike: bool) -> tuple[Verdict, str]:
     said = f"{_names(found)}: not significantly less accurate ({figures})."
     if same.equivalent:
         shown = f" Equivalent within {_margin(same)} ({_p(same.p_holm)}), for these images."
-        return ("supported" if alike else "contradicted"), said + shown
+        smaller = "" if alike else " A difference within that margin may be there all the same."
+        return ("supported" if alike else "contradicted"), said + shown + smaller
     why = f"equivalence within {_margin(same)} is not shown either"
     if same.equivalent is None:
         why = f"equivalence cannot be tested: {same.reason}"

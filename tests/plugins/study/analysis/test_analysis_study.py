@@ -242,3 +242,12 @@ def test_without_statsmodels_the_extra_is_named(study, answered, monkeypatch):
     with pytest.raises(PluginError, match=r"charpy\[study\]"):
         analysed(document, responses, draws=500)
     assert analysed(document, responses, **QUICK).comparisons
+
+
+def test_equivalence_contradicts_no_more_than_its_margin(study, people):
+    """98 and 96 %, people alike: equal within 10 points, which does not say that nobody is less accurate."""
+    found = published(study, people, (0.98, 0.98, 0.96), (40, 40, 40), 0.03)
+    one = found.hypotheses[1]
+    assert (one.condition, one.verdict) == ("perceptible", "contradicted")
+    assert one.sentence.endswith("A difference within that margin may be there all the same.")
+    assert "margin may be there" not in found.hypotheses[0].sentence
