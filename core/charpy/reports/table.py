@@ -70,4 +70,4 @@ def code_book(head: Iterable[str], tables: Iterable[Table[Any]]) -> bytes:
 
 
 def _markdown(text: str) -> str:
-    return visible(text).replace("|", "\\|").replace("<", "&lt;")
+    return visible(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

@@ -86,7 +86,8 @@ def read_study(path: Path) -> Study:
     """
     hint = "`charpy study build RUN` writes a study file"
     if not path.is_file():
-        raise DataError("no such study file", where=str(path), hint=hint)
+        found = "a folder" if path.is_dir() else ""
+        raise DataError("no such study file", where=str(path), found=found or None, expected="NAME.study", hint=hint)
     try:
         with zipfile.ZipFile(path) as file:
             if sum(entry.file_size for entry in file.infolist()) > LARGEST:

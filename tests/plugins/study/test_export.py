@@ -13,7 +13,7 @@ import pytest
 
 from charpy.cli.app import run_program
 from charpy.errors import SpecError
-from charpy.reports.table import Column, Table, cell
+from charpy.reports.table import Column, Table, cell, code_book
 from charpy_plugins.study.analysis.analyse import analysed
 from charpy_plugins.study.export.codebook import codebook
 from charpy_plugins.study.export.folders import write_folders
@@ -246,3 +246,9 @@ def test_perceive_reads_what_people_said(study, found, tmp_path, capsys):
     assert document["labels"] == "answers"
     assert document["alike"] == sum(2 * same > total for same, total in votes)
     assert document["different"] == sum(2 * same < total for same, total in votes)
+
+
+def test_a_backslash_before_a_bar_does_not_end_a_cell_of_the_code_book():
+    columns = [Column("votes", lambda row: row, "answers with label 0, a\\|b")]
+    line = code_book([], [Table("x.csv", "About.", columns, [])]).decode().splitlines()[-1]
+    assert re.sub(r"\\.", "", line).count("|") == 6  # Markdown takes a backslash with what follows it

@@ -170,8 +170,10 @@ def test_other_files_are_refused(tmp_path, content):
 
 def test_no_file_and_a_folder_are_refused(tmp_path):
     for path in (tmp_path / "none.study", tmp_path):
-        with pytest.raises(DataError, match="no such study file"):
+        with pytest.raises(DataError, match="no such study file") as error:
             read_study(path)
+        assert ("a folder" in str(error.value)) == path.is_dir()
+        assert "NAME.study" in str(error.value)
 
 
 def test_damaged_bytes_are_refused_and_never_crash(built, copy):
