@@ -71,6 +71,7 @@ def serve(
     from charpy_plugins.study.store.store import Store
     from charpy_plugins.study.studyfile import read_study
     from charpy_plugins.study.web.app import create_app
+    from charpy_plugins.study.web.prolific import address
     from charpy_plugins.study.web.server import is_loopback, reserved, serve_until_told
     from charpy_plugins.study.web.settings import Settings
 
@@ -91,6 +92,13 @@ def serve(
             raise SpecError("too few", where=name, found=number, expected="1 or more")
     if not 0 <= port <= 65535:
         raise SpecError("no such port", where="--port", found=port, expected="0 to 65535")
+    for name, way in (
+        ("--completion-code", completion_code),
+        ("--completion-url", completion_url),
+        ("--screen-out-url", screen_out_url),
+        ("--full-url", full_url),
+    ):
+        address(way or "", name)
     token = _token(operator_token_file)
     whole = read_study(study)
     _check(whole.document, study, placeholders(whole.document), preview)

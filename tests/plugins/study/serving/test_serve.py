@@ -260,7 +260,9 @@ def send(raw, data):
         (["--threads", "0"], "too few"),
         (["--panel", "--laboratory"], "one or the other"),
         (["--completion-code", "C0DE", "--completion-url", "https://x.org/"], "two ways out"),
-        (["--completion-url", "javascript:alert(1)"], "cannot be sent there"),
+        (["--completion-url", "javascript:alert(1)"], "--completion-url: participants cannot be sent there"),
+        (["--screen-out-url", "https://x.org/\r\nSet-Cookie: a=b"], "--screen-out-url: participants cannot be sent"),
+        (["--full-url", "http://x.org/"], "--full-url: participants cannot be sent there"),
         (["--operator-token-file", "short"], "can be guessed"),
         (["--operator-token-file", "nothing"], "cannot be read"),
         (["--answers", "mysql://a:b@c/d"], "no such kind of database"),
@@ -275,6 +277,7 @@ def test_refuses_to_start(options, words, squares, tmp_path, monkeypatch, capsys
     error = capsys.readouterr().err
     assert words in error
     assert "Traceback" not in error
+    assert not list(tmp_path.glob("*.sqlite*"))  # nothing is made before all is known to be right
 
 
 def test_refuses_a_port_that_is_taken_and_a_study_that_is_not_ready(squares, tmp_path, monkeypatch, capsys, document):
