@@ -130,7 +130,9 @@ class ModelSpec(Spec):
 
     name: str | None = Field(default=None, min_length=1, description="name in the report; the reference if not given")
     reference: str | None = Field(
-        default=None, description="zoo name, FILE.onnx, package.module:callable or weights.safetensors@architecture"
+        default=None,
+        description="zoo name, FILE.onnx, package.module:callable, "
+        "weights.safetensors@architecture or http://HOST:PORT/v2/models/NAME",
     )
     kind: str | None = Field(default=None, description="model kind, instead of a reference")
     params: dict[str, Any] = Field(default_factory=dict, description="see `charpy describe model KIND`")

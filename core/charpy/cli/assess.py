@@ -49,7 +49,8 @@ def assess(
     the paths. The same command again goes on where it stopped.
 
     Args:
-        model: a zoo name (digits-cnn), FILE.onnx, package.module:callable, or weights.safetensors@architecture.
+        model: a zoo name (digits-cnn), FILE.onnx, package.module:callable, weights.safetensors@architecture, or
+            http://HOST:PORT/v2/models/NAME.
         data: digits, mnist, fashion-mnist, cifar10, FILE.npz, or a folder of images with one subfolder a class.
         samples: how many images, drawn at random; `all` for all. Default: 100, or all where there are fewer.
         levels: robustness levels th: th pixels for l0, th/255 for the other norms; 1..127 for l0 and linf, up to the

@@ -43,7 +43,8 @@ def certify(
     Writes run.charpy, report.json and report.html into the output folder, as `charpy assess` does.
 
     Args:
-        model: a zoo name (digits-cnn), FILE.onnx, package.module:callable, or weights.safetensors@architecture.
+        model: a zoo name (digits-cnn), FILE.onnx, package.module:callable, weights.safetensors@architecture, or
+            http://HOST:PORT/v2/models/NAME.
         data: digits, mnist, fashion-mnist, cifar10, FILE.npz, or a folder of images with one subfolder a class.
         samples: how many images, drawn at random; `all` for all. Default: 100, or all where there are fewer.
         levels: as of `charpy assess`.

@@ -105,8 +105,8 @@ class Channel:
         weakref.finalize(self, self._client.close)
 
     def get(self, url: str, *, patient: bool = True) -> Reply:
-        """GET, tried again unless it is not `patient`; any status is an answer, but a redirect is refused."""
-        return self._send("GET", url, None, {}, 0, self.manners.retries if patient else 0)
+        """GET; any status is an answer, but a redirect is refused. If not `patient`, those of `AGAIN` are, too."""
+        return self._send("GET", url, None, {}, 0, patient=patient)
 
     def post(self, url: str, content: bytes, headers: Mapping[str, str], rows: int) -> Reply:
         """POST `content`, `rows` rows of a batch; any status is an answer, but a redirect is refused.
@@ -115,7 +115,7 @@ class Channel:
             ServiceError: no answer, or only ones of `AGAIN`, after all tries.
             ModelError: a redirect, an answer that is too large.
         """
-        return self._send("POST", url, content, headers, rows, self.manners.retries)
+        return self._send("POST", url, content, headers, rows)
 
     def excerpt(self, text: str | bytes) -> str:
         """The beginning of a text of the server's, in one line and without the secret."""
@@ -150,10 +150,18 @@ class Channel:
             raise type(error)(masked.pop("what"), **masked, hint=error.hint) from None
 
     def _send(
-        self, method: str, url: str, content: bytes | None, headers: Mapping[str, str], rows: int, retries: int
+        self,
+        method: str,
+        url: str,
+        content: bytes | None,
+        headers: Mapping[str, str],
+        rows: int,
+        *,
+        patient: bool = True,
     ) -> Reply:
         import httpx
 
+        retries = self.manners.retries
         for attempt in range(retries + 1):
             self._pace.wait(rows)
             asked = None
@@ -164,7 +172,7 @@ class Channel:
                 if isinstance(cause, httpx.LocalProtocolError | httpx.UnsupportedProtocol) or "CERTIFICATE" in why:
                     raise self._gone(why, attempt, "give the server's certificates with `ca_file`") from None
             else:
-                if reply.status not in AGAIN or not retries:
+                if reply.status not in AGAIN or not patient:
                     return reply
                 why = f"HTTP {reply.status}: {self.excerpt(reply.body)}"
                 asked = _retry_after(reply.headers)

@@ -57,7 +57,7 @@ def wait_until_ready(channel: Channel, url: str, seconds: float) -> None:
     """
     ends = time.monotonic() + seconds
     while True:
-        reply = channel.get(f"{url}/ready", patient=False) if seconds else channel.get(f"{url}/ready")
+        reply = channel.get(f"{url}/ready", patient=False)
         if reply.status == 200:
             return
         if reply.status in CLOSED | {405, 501}:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +35,9 @@ class Served:
     """The server: what it says, what it counts, and what goes wrong next.
 
     Attributes:
-        faults: one for each of the next inferences, "drop" to close the connection, a number to sleep seconds first.
+        faults: one for each of the next inferences, "drop" to close the connection, "stop" to be gone,
+            "lock" to let nobody in, "cut" and "drip" to send half an answer or a slow one, a number to sleep seconds.
+        when: a fault that comes once, when a condition holds.
         change: applied to each answer's document before it is sent.
         log: of each inference: when, rows, headers, whether raw values came.
     """
@@ -49,6 +54,7 @@ class Served:
         self.get: dict[str, Fault] = {}
         self.faults: list[Fault | str | float] = []
         self.always: Fault | str | None = None
+        self.when: tuple[Callable[[], bool], Fault | str] | None = None
         self.change: Callable[[dict[str, Any]], dict[str, Any]] = lambda document: document
         self.token: str | None = None
         self.log: list[dict[str, Any]] = []
@@ -104,6 +110,7 @@ class Served:
 class _Handler(BaseHTTPRequestHandler):
     served: Served
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # headers and body in one packet
 
     def log_message(self, *arguments: object) -> None:
         pass
@@ -175,6 +182,8 @@ class _Handler(BaseHTTPRequestHandler):
             served.at_once += 1
             served.most_at_once = max(served.most_at_once, served.at_once)
             fault = served.faults.pop(0) if served.faults else served.always
+            if served.when is not None and served.when[0]():
+                fault, served.when = served.when[1], None
         try:
             self._answer(document, raw, fault)
         except (BrokenPipeError, ConnectionResetError):
@@ -184,6 +193,8 @@ class _Handler(BaseHTTPRequestHandler):
                 served.at_once -= 1
 
     def _answer(self, document: dict[str, Any], raw: bytes, fault: Fault | str | float | None) -> None:
+        if fault == "lock":
+            self.served.token = "another one"
         if not self.let_in():
             return
         if fault == "stop":
@@ -199,6 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "1000")
             self.end_headers()
             self.wfile.write(b'{"outputs"')
+            self.wfile.flush()
             self.close_connection = True
             return
         if fault == "drip":
@@ -207,6 +219,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             for _ in range(100):
                 self.wfile.write(b" ")
+                self.wfile.flush()
                 time.sleep(0.05)
             return
         if isinstance(fault, float):
@@ -228,6 +241,49 @@ def linear(values: NDArray[Any]) -> NDArray[Any]:
     weights = np.random.default_rng(0).standard_normal((flat.shape[1], 10)).astype(np.float32)
     # row by row: the same bits whatever the batch
     return np.stack([(row[:, None] * weights).sum(0, dtype=np.float32) for row in flat])
+
+
+def reader(values: NDArray[Any]) -> NDArray[Any]:
+    """Ten scores of 8 x 8 digits: their likeness to each class, in whole numbers: the same bits anywhere."""
+    pixels = np.rint(values.reshape(len(values), -1) * 255).astype(np.int64)
+    return (pixels @ weights_of_the_reader() / 4096).astype(np.float32)
+
+
+@cache
+def weights_of_the_reader() -> NDArray[np.int64]:
+    """Whole numbers `(64, 10)`."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    means = np.stack([digits.data[digits.target == label].mean(0) for label in range(10)], 1)
+    return np.rint((means - means.mean(1, keepdims=True)) * 64).astype(np.int64)
+
+
+@pytest.fixture
+def reads_digits() -> Answer:
+    """A model that gets most digits right."""
+    return reader
+
+
+@pytest.fixture
+def reader_in_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The same as `module:function`, in the working directory, which holds its weights."""
+    monkeypatch.chdir(tmp_path)
+    np.save(tmp_path / "weights.npy", weights_of_the_reader())
+    (tmp_path / "in_process.py").write_text(READER)
+    yield "in_process:scores"
+    sys.modules.pop("in_process", None)
+
+
+READER = """
+import numpy as np
+
+weights = np.load("weights.npy")
+
+def scores(images: np.ndarray):
+    pixels = np.rint(images.reshape(len(images), -1) * 255).astype(np.int64)
+    return (pixels @ weights / 4096).astype(np.float32)
+"""
 
 
 @pytest.fixture
