@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGED, SITE = ROOT / "build" / "docs", ROOT / "build" / "site"
 
 PAGES = ("docs/**/*.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/results/*.md", "examples/*.md")
-FILES = ("docs/images/*", "docs/schema/*.json", "examples/*.yaml", "examples/*.py", "LICENSE")
+FILES = ("docs/ci/*", "docs/images/*", "docs/schema/*", "examples/*.yaml", "examples/*.py", "LICENSE")
 RENAMED = {"README.md": "index.md", "tests/third_party/README.md": "tests/third_party/index.md"}
 
 LINK = re.compile(r"(?<=\]\()(?!https?://|#)([^)#\s]+)")

@@ -122,7 +122,8 @@ def site() -> ModuleType:
 
 def test_every_page_is_in_the_navigation():
     named = (ROOT / "zensical.toml").read_text(encoding="utf-8")
-    assert not [str(name) for name in PAGES if f'"docs/{name.as_posix()}"' not in named]
+    left_out = [str(name) for name in PAGES if f'"docs/{name.as_posix()}"' not in named]
+    assert not left_out, "name them in `nav` of zensical.toml"
 
 
 def test_a_link_to_a_folder_leads_to_its_page(site):

@@ -32,6 +32,9 @@ BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at mos
 LARGEST = 2**53
 """A bound from here on says what a number can hold, not what makes sense."""
 
+LONGEST = 40
+"""Characters of a default in a table."""
+
 Schema = Mapping[str, Any]
 
 
@@ -79,7 +82,18 @@ def _of_its_type(field: Schema, parts: Mapping[str, Schema]) -> str:
 def _default(field: Schema) -> str:
     if "default" not in field:
         return "`{}`" if field.get("type") == "object" else "see the meaning"
-    return "none" if field["default"] is None else _cell(f"`{json.dumps(field['default'], ensure_ascii=False)}`")
+    if field["default"] is None:
+        return "none"
+    text = json.dumps(field["default"], ensure_ascii=False)
+    return _cell(f"`{text}`") if len(text) <= LONGEST else _in_short(field["default"])
+
+
+def _in_short(default: Any) -> str:
+    """A long default: the first field of each part, or that the fields of a part say their own."""
+    if not isinstance(default, list):
+        return "those of its fields"
+    firsts = [next(iter(part.items())) for part in default]
+    return ", ".join(_cell(f"`{{{name}: {value}, ...}}`") for name, value in firsts)
 
 
 def _type(field: Schema) -> str:
