@@ -12,6 +12,7 @@ import torch
 
 import charpy
 from charpy.errors import DataError, ModelError, SpecError, UnknownNameError
+from charpy.gates import read_gate
 from charpy.plugins import registry
 from charpy.testing.linear import LinearModel
 
@@ -82,6 +83,11 @@ def test_the_result_shows_itself_and_saves_by_suffix(tmp_path):
     assert page.startswith("<!doctype html>") or page.startswith("<!DOCTYPE html>")
     document = json.loads(result.save(tmp_path / "report.json").read_text())
     assert document["model"]["name"] == "mine"
+    assert result.save(tmp_path / "r.junit.xml").read_text().startswith("<?xml")
+    assert result.save(tmp_path / "r.md").read_text().startswith("# ")
+    assert result.save(tmp_path / "r.model-card.md").read_text().startswith("---\nmodel-index:")
+    gated = result.save(tmp_path / "r.sarif", gates=[read_gate("clean_accuracy > 0.9999")]).read_text()
+    assert "gate failed: clean_accuracy" in gated
     with pytest.raises(SpecError, match="suffix"):
         result.save(tmp_path / "report.docx")
 

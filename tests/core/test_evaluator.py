@@ -396,6 +396,18 @@ def test_a_listener_that_raises_costs_nothing_and_is_reported(tmp_path):
     assert any("deaf" in warning and "no ears" in warning for warning in report["warnings"])
 
 
+def test_a_listener_that_raises_at_the_end_is_reported_too(tmp_path):
+    class Late:
+        @hookimpl
+        def charpy_run_finished(self, path):
+            raise RuntimeError("too late")
+
+    registry = Registry()
+    registry.add(Late(), "late")
+    report = document(run(tmp_path, registry=registry))
+    assert "plugin late: charpy_run_finished: RuntimeError: too late" in report["warnings"]
+
+
 class Shortcut(LinearModel):
     """Offers a fast form that agrees on the probe and is wrong where an attack goes (a traced branch)."""
 

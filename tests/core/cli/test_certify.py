@@ -34,8 +34,11 @@ def test_no_time_no_proofs(charpy):
     assert document("out").proofs == ()
 
 
-def test_certifiers_are_chosen_by_name(charpy):
-    assert charpy("certify", *SMALL, "--certifiers", "crown", "--norms", "linf", "--out", "out").code == 0
+def test_certifiers_are_chosen_by_name_and_gates_judge_what_they_prove(charpy):
+    options = ("--certifiers", "crown", "--norms", "linf", "--out", "out")
+    assert charpy("certify", *SMALL, *options).code == 0
+    assert charpy("certify", *SMALL, *options, "--gate", "linf th=1 proven >= 0.05").code == 0
+    assert charpy("certify", *SMALL, *options, "--gate", "linf th=1 proven >= 0.999").code == 1
     assert {part.certifier for part in document("out").proofs} == {"crown"}
 
 

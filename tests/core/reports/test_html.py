@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from charpy.analysis.summary import RunSummary
+from charpy.gates import read_gate
 from charpy.reports.charts import curve_points
 from charpy.reports.html import HtmlReport
 
@@ -159,6 +160,21 @@ def test_names_are_inert_and_what_is_hidden_in_them_is_visible(synthetic: Module
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]", text)
     assert page.text.count("[U+202E]") >= 10
     assert page.text.count("[U+001B]") >= 10
+
+
+def test_gates_stand_with_their_result_and_are_text(synthetic: ModuleType, tmp_path: Path) -> None:
+    gates = [read_gate("clean_accuracy >= 0.4"), read_gate("l2 th=1 proven >= 0.1 of frail")]
+    hostile = [read_gate(f"clean_accuracy >= 0.99 of {HOSTILE}")]
+    with hostile_run(synthetic, tmp_path / "run.charpy") as run:
+        text = render(RunSummary.of(run, gates=gates + hostile))
+        assert "-gates" not in render(RunSummary.of(run))
+    page = check(text)
+    assert "<script" not in text.lower()
+    assert [attrs["id"] for attrs in page.all("section") if attrs["id"].endswith("-gates")] == ["m1-gates", "m2-gates"]
+    rows = re.findall(r"<th scope=\"row\" class=\"left\">([^<]*)</th><td>(?:<span class=\"no\">)?(passed|failed)", text)
+    assert [result for _, result in rows] == ["failed", "failed", "passed", "failed"]  # the first model is no evidence
+    assert rows[1][0].startswith("clean_accuracy lower bound &gt;= 0.99 of &lt;/script&gt;")
+    assert "the run does not assess l2; it assesses l0, linf" in page.text
 
 
 @pytest.mark.parametrize("labels", [(), (0, 0, 1, 1)])
