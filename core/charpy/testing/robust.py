@@ -49,7 +49,8 @@ def assert_robust(
         The result, to look further.
 
     Raises:
-        AssertionError: the gate failed; the message has the verdict, the number of witnesses and where the report is.
+        AssertionError: the gate failed, or work was lost; the message has the verdict, the number of witnesses and
+            where the report is.
         SpecError: `at_least`, `norm`, `th` or `figure` is none.
         DataError, ModelError: as `charpy.assess`.
     """
@@ -69,19 +70,21 @@ def assert_robust(
         raise
     (assessment,) = judged([result.assessment], [gate], finished=True)
     (part,) = assessment.gates
-    if part.passed and out is None:
+    passed = part.passed and not assessment.lost  # as for a command, which would not exit with 0
+    if passed and out is None:
         weakref.finalize(result, shutil.rmtree, folder, ignore_errors=True)
         return result
     saved = [result.save(folder / name, gates=[gate]) for name in REPORTS]
-    if not part.passed:
-        raise AssertionError(_message(part.gate, part.reason, result, saved[0]))
+    if not passed:
+        lost = [f"lost: {part.what}, {part.samples} samples: {part.reason}" for part in assessment.lost]
+        raise AssertionError(_message("\n".join([f"{part.gate}: {part.reason}", *lost]), result, saved[0]))
     return result
 
 
-def _message(gate: str, reason: str, result: Result, report: Path) -> str:
+def _message(why: str, result: Result, report: Path) -> str:
     (threat,) = result.assessment.threats
     count, correct = threat.broken, threat.broken + threat.held + threat.proven
     witnesses = (
         f"{count} witness{'' if count == 1 else 'es'}: {count} of {correct} correctly classified images are broken"
     )
-    return visible(f"{gate}: {reason}\n{witnesses}\nreport: {report}\n{result}", keep="\n")
+    return visible(f"{why}\n{witnesses}\nreport: {report}\n{result}", keep="\n")

@@ -97,3 +97,14 @@ def test_a_refusal_leaves_no_folder(model, images, labels, monkeypatch, tmp_path
     with pytest.raises(DataError):
         assert_robust(model, images * 255, labels, **QUICK)
     assert not list(tmp_path.iterdir())
+
+
+def test_lost_work_is_a_failure_whatever_the_figure(model, images, labels, monkeypatch, tmp_path):
+    from charpy.bounds.certifier import NetworkCertifier
+
+    def breaks(*args, **kwargs):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(NetworkCertifier, "certify", breaks)
+    with pytest.raises(AssertionError, match=r"lost: crown, .* no memory"):
+        assert_robust(model, images, labels, at_least=0.31, certify=20, out=tmp_path / "out", **QUICK)
