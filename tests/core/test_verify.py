@@ -268,6 +268,28 @@ def test_other_tables_than_ours_are_named(folder, statements, names):
     assert [line.split(": ")[2] for line in lines] == [name for name in names if not name.startswith("index")]
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM meta WHERE key = 'models'",
+        "UPDATE meta SET value = '[]' WHERE key = 'models'",
+        "DELETE FROM meta WHERE key = 'dataset'",
+        "DELETE FROM meta WHERE key = 'plan'",
+        "DELETE FROM meta WHERE key = 'finished'",
+        "DELETE FROM identity WHERE key LIKE 'model.%'",
+        "DELETE FROM identity WHERE key = 'data.fingerprint'",
+        "DELETE FROM witnesses",
+        "DELETE FROM originals",
+        "DELETE FROM results",
+        "DELETE FROM samples WHERE sample = 23",
+        "DELETE FROM samples",
+    ],
+)
+def test_what_is_taken_away_is_never_a_pass(folder, statement):
+    forge(folder / "run.charpy", (statement,))
+    assert found(folder / "run.charpy").verdict != "agrees"
+
+
 def test_records_that_make_no_sense_are_no_pass(folder):
     parts = json.loads(one("run.charpy", "SELECT value FROM meta WHERE key = 'plan'")[0])
     for value in ([], {}, [{}], [{"l0": 1, "linf": 2}], [{**parts[0], "l0": [{"attack": "x", "family": "none"}]}]):

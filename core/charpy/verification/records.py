@@ -37,9 +37,11 @@ def check_records(run: RunFile, spec: RunSpec) -> Check:
     finished = bool(run.meta("finished", False))
     if not finished:
         tally.missing("the run is not finished: what was not done yet is not looked at")
-    planned = len(run.meta("models", []))
-    if planned:
-        tally.equal("meta (models)", planned, len(spec.models))
+    titles = [part["name"] for part in run.meta("models", [])]
+    if titles or finished:
+        tally.equal("meta (models)", titles, [model.title for model in spec.models])
+    if finished and run.meta("dataset") is None:
+        tally.wrong("meta (dataset)", "(none)", "the data of a finished run")
     if run.meta("dataset") is not None:
         samples = run.meta("dataset")["samples"]
         for model in range(len(spec.models)):
