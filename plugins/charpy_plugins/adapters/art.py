@@ -1,4 +1,7 @@
-"""Attacks of the Adversarial Robustness Toolbox (Nicolae et al. 2018) under the oracle's budget and the judge."""
+"""Attacks of the Adversarial Robustness Toolbox (Nicolae et al. 2018) under the oracle's budget and the judge.
+
+Left out of 1.20.1: SimBA, which asks for a model that gives probabilities, and GeoDA, which needs NumPy 1.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +41,11 @@ class Art(ForeignAttack):
         "SaliencyMapMethod": peer("l0", "success", targeted=False),
         "SquareAttack": peer("linf l2", access="scores", targeted=False),
         "ZooAttack": peer("l2", "optimality", "scores"),
-        "SimBA": peer("l2", "success", "scores"),
         "PixelAttack": peer("l0", access="scores"),
         "ThresholdAttack": peer("linf", access="scores"),
         "HopSkipJump": peer("linf l2", "optimality", "labels"),
         "BoundaryAttack": peer("l2", "optimality", "labels"),
         "SignOPTAttack": peer("l2", "optimality", "labels"),
-        "GeoDA": peer("linf l2 l1", "optimality", "labels", targeted=False),
     }
 
     class Params(ForeignAttack.Params):

@@ -29,7 +29,7 @@ class Torchattacks(ForeignAttack):
         "PGDL2": peer("l2"),
         "APGD": peer("linf l2", targeted=False),
         "APGDT": peer("linf l2", targeted=False),
-        "FAB": peer("linf l2 l1", "optimality", targeted=False),
+        "FAB": peer("linf l2", "optimality", targeted=False),  # 3.5.1 fails under L1
         "Square": peer("linf l2", access="scores", targeted=False),
         "SPSA": peer("linf", access="scores"),
         "OnePixel": peer("l0", access="scores"),
