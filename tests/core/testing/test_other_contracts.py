@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import re
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from pydantic import ConfigDict
 
+from charpy import testing
 from charpy.interfaces.certifier import Arithmetic, Certifier
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
@@ -520,3 +523,15 @@ def test_checks_that_do_not_apply_say_so():
     opaque = type("Under", (HonestCertifier,), {"component": lies(Exact, supports=lambda *_: "not today")})
     with pytest.raises(SkipTest, match="not today"):
         opaque().test_proves_something()
+
+
+def test_the_page_tells_every_class_and_how_many_checks_it_has():
+    page = (Path(__file__).resolve().parents[3] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    told = {name: int(count) for name, count in re.findall(r"^\| `(\w+Contract)` \| (\d+) \|", page, re.MULTILINE)}
+    classes = {
+        name: getattr(testing, name) for name in testing.__all__ if name.endswith("Contract") and name != "Contract"
+    }
+    shared = set(Contract.checks())
+    assert told == {name: len(set(kind.checks()) - shared) for name, kind in classes.items()}
+    assert f"| every one | {len(shared)} |" in page
+    assert sum(told.values()) >= 25

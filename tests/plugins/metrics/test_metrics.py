@@ -188,8 +188,3 @@ def test_pairs_that_torch_would_broadcast_or_wrap_are_refused(
 def test_row_16_other_parameters_are_refused(kind: type[Metric], params: dict[str, Any]) -> None:
     with pytest.raises(SpecError):
         parse(kind.Params, params)
-
-
-@pytest.mark.parametrize("kind", METRICS)
-def test_every_metric_says_what_it_is(kind: type[Metric]) -> None:
-    assert kind.summary()
