@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 
-@pytest.mark.parametrize("arguments", [(), ("--report",), ("--comparison",), ("--perception",)])
+@pytest.mark.parametrize("arguments", [(), ("--report",), ("--comparison",), ("--perception",), ("--verification",)])
 def test_it_is_a_json_schema(charpy, arguments):
     done = charpy("schema", *arguments)
     assert done.code == 0
