@@ -94,7 +94,7 @@ def test_options_reach_the_spec(charpy):
 def test_every_norm_has_its_levels(monkeypatch, charpy, options, levels):
     """What is parsed is the spec of the run; whether anything attacks it is another matter."""
     specs = []
-    monkeypatch.setattr("charpy.cli.execute.execute", lambda spec, out: specs.append(spec) or 0)
+    monkeypatch.setattr("charpy.cli.execute.execute", lambda spec, out, formats: specs.append(spec) or 0)
     done = charpy("assess", "digits-cnn", "--data", "digits", "--norms", "l0,linf,l2", *options)
     assert done.code == 0, done.err
     stored = specs[0].model_dump(mode="json")["threats"]
