@@ -28,7 +28,7 @@ $(VENV)/.third-party: $(VENV)/.installed $(THIRD_PARTY)
 	$(PIP) --no-deps --no-build-isolation --force-reinstall ./tests/third_party
 	touch $@
 
-test: lint check wheel-test
+test: lint check wheel-test docs
 
 lint: setup
 	$(BIN)/ruff check
