@@ -41,6 +41,7 @@ def test_types_and_files_travel_with_the_package(package):
 def test_weights_and_templates_travel_too():
     assert list((folder("charpy_models") / "weights").glob("*.safetensors"))
     assert list((folder("charpy") / "reports" / "templates").iterdir())
+    assert list((folder("charpy") / "scaffold" / "templates").glob("*.j2"))
 
 
 def test_nothing_else_is_installed_under_a_name_of_its_own():
