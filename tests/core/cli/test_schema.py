@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
@@ -38,3 +39,11 @@ def test_the_report_schema_takes_a_report_and_refuses_half_of_one(charpy, finish
     del report["threats"]
     with pytest.raises(ValidationError):
         validator.validate(report)
+
+
+def test_the_published_schema_of_a_verification_is_the_one_of_the_code():
+    from charpy.reports.json_report import verification_schema
+
+    committed = Path(__file__).parents[3] / "docs" / "schema" / "verification.schema.json"
+    hint = "rewrite it: python -m charpy.reports.json_report verification > docs/schema/verification.schema.json"
+    assert json.loads(committed.read_text(encoding="utf-8")) == verification_schema(), hint
