@@ -14,10 +14,11 @@ from charpy.testing.attacks import AttackContract
 from charpy.testing.certifiers import CertifierContract
 from charpy.testing.contract import Contract, ContractError
 from charpy.testing.datasets import DatasetContract
-from charpy.testing.defenses import DefenseContract, DetectorContract, TrainingDefenseContract
+from charpy.testing.defenses import DefenseContract, DetectorContract
 from charpy.testing.metrics import MetricContract
 from charpy.testing.models import ModelContract
 from charpy.testing.robust import assert_robust
+from charpy.testing.trainings import TrainingDefenseContract
 
 __all__ = [
     "AttackContract",
