@@ -221,7 +221,7 @@ def identity_of(
     tables = {place: levels for place, levels in own.items() if isinstance(levels, OwnLevels)}
     placed = ("data.params.", "models.", *(f"{attack}.params." for attack in taken), *(f"{t}." for t in tables))
     sources = {f"{attack}.params.source" for attack in taken}
-    values = leaves(spec.model_dump(mode="json", exclude={"gates", "executor"}))
+    values = spec_values(spec)
     identity = {f"spec.{key}": value for key, value in values if key not in sources and not _is_location(key, placed)}
     identity["data.fingerprint"] = dataset.fingerprint()
     identity |= {f"spec.{place}": digest_of(levels) for place, levels in tables.items()}
@@ -272,6 +272,11 @@ def _taken_from_elsewhere(spec: RunSpec, registry: Registry) -> dict[str, Mappin
 
 def _is_location(key: str, placed: tuple[str, ...]) -> bool:
     return key.startswith(placed) and key.rpartition(".")[2] in LOCATIONS
+
+
+def spec_values(spec: RunSpec) -> list[tuple[str, str]]:
+    """What of a spec a run is about: every field but where units are computed, and the gates that only judge."""
+    return leaves(spec.model_dump(mode="json", exclude={"gates", "executor"}))
 
 
 def leaves(value: Any, path: str = "") -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from charpy.interfaces.certifier import THE_MODEL
 from charpy.runfile import RunFile
 from charpy.specs import OwnLevels, RunSpec
-from charpy.subjects import LOCATIONS, leaves
+from charpy.subjects import LOCATIONS, spec_values
 from charpy.verification.document import Check, Tally
 
 
@@ -72,7 +72,7 @@ def check_proofs(run: RunFile, spec: RunSpec) -> Check:
 def _identity(run: RunFile, spec: RunSpec, tally: Tally) -> None:
     """The identity was made of the spec, the data and the models that the file holds."""
     identity = run.identity
-    stored = {f"spec.{key}": value for key, value in leaves(spec.model_dump(mode="json"))}
+    stored = {f"spec.{key}": value for key, value in spec_values(spec)}
     own = {f"spec.threats.{n}.levels" for n, threat in enumerate(spec.threats) if isinstance(threat.levels, OwnLevels)}
     for key, value in stored.items():
         left_out = key.rpartition(".")[2] in LOCATIONS | {"source"}
