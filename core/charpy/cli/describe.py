@@ -56,7 +56,7 @@ def description(entry: Entry) -> dict[str, Any]:
         "package": entry.package,
         "version": entry.version,
         "summary": entry.summary,
-        "description": inspect.getdoc(component) or "",
+        "description": inspect.getdoc(component) or entry.summary,
     }
     if isinstance(component, type) and issubclass(component, Component):
         schema = component.Params.model_json_schema()
