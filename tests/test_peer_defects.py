@@ -24,7 +24,7 @@ from charpy.plugins import Registry
 from charpy.runfile import RunFile
 from charpy.specs import RunSpec, parse
 from charpy.threat import Access, Grid, Norm, ThreatModel
-from charpy.unit import _targets
+from charpy.unit import drawn_targets
 
 SIZE = 12
 LABELS = np.arange(SIZE) % 2
@@ -132,7 +132,7 @@ def test_05_a_targeted_attack_scored_as_untargeted() -> None:
     from charpy.random import Random, sample_keys
 
     labels = torch.zeros(300, dtype=torch.int64)
-    targets = _targets(Random(0, sample_keys([f"s{n}" for n in range(300)])), labels, 10)
+    targets = drawn_targets(Random(0, sample_keys([f"s{n}" for n in range(300)])), labels, 10)
     assert set(targets.tolist()) == set(range(1, 10))
 
 
