@@ -127,7 +127,8 @@ def installed(tmp_path_factory):
     venv.create(folder / "venv", with_pip=False)
     python = folder / "venv" / "bin" / "python"
     purelib = Path(sysconfig.get_path("purelib", vars={"base": str(folder / "venv")}))
-    purelib.joinpath("dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    everything = sysconfig.get_path("purelib")  # with its own .pth files: charpy may be installed to be edited
+    purelib.joinpath("dependencies.pth").write_text(f"import site; site.addsitedir({everything!r})\n")
     install = ["-m", "pip", "--disable-pip-version-check", "--python", python, "install", "--quiet", "--no-deps"]
     subprocess.run(
         [sys.executable, *install, "--no-build-isolation", "-e", folder / "package"], check=True, capture_output=True

@@ -218,7 +218,7 @@ def mortal(charpy, tmp_path):
     ("how", "said"),
     [
         ("exits", "it ended itself with exit code 0"),
-        ("leaves", "SystemExit: 0"),
+        ("leaves", "not confirmed: the model fails"),
         ("hangs", "it hung: no sign of life for 20 s"),
         ("raises", "not confirmed: the model fails"),
     ],
@@ -227,7 +227,7 @@ def test_a_model_that_dies_while_it_verifies_is_never_a_pass(program, mortal, ho
     done = program("verify", "out", ENDS="at a witness", HOW=how)
     assert done.code == 3, done.err
     assert said in done.out
-    if how != "raises":
+    if how not in ("raises", "leaves"):  # these the judge survives
         assert "differs: the process: mortal:scores  witnesses: " in done.out
         assert "not verified: what comes after this: mortal:scores  witnesses" in done.out
         assert "clean predictions" in done.out
