@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -190,3 +191,22 @@ def built_path(study_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def built(built_path: Path) -> Study:
     """The study in `built_path`."""
     return read_study(built_path)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Where chromium is."""
+    pytest.importorskip("playwright")
+    found = shutil.which("chromium")
+    if found is None:
+        pytest.skip("needs a browser: no `chromium` on the PATH")
+    return found
+
+
+@pytest.fixture(scope="session")
+def engine(chromium: str) -> Iterator[Any]:
+    """Starts browsers, `engine.launch(executable_path=chromium)`; a process has room for one Playwright only."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        yield playwright.chromium

@@ -5,6 +5,11 @@ import pytest
 from charpy.cli.app import run_program
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+
+
 def table(capsys, *options):
     assert run_program(["study", "plan", *options]) == 0
     text = capsys.readouterr().out

@@ -72,7 +72,7 @@ def serve(
     from charpy_plugins.study.studyfile import read_study
     from charpy_plugins.study.web.app import create_app
     from charpy_plugins.study.web.prolific import address
-    from charpy_plugins.study.web.server import is_loopback, reserved, serve_until_told
+    from charpy_plugins.study.web.server import BACKLOG, is_loopback, reserved, serve_until_told
     from charpy_plugins.study.web.settings import Settings
 
     if not is_loopback(host) and not insecure and not (public_url or "").startswith("https://"):
@@ -123,6 +123,7 @@ def serve(
         app = create_app(whole, store, settings)
         here = f"{f'[{host}]' if ':' in host else host}:{server.getsockname()[1]}"
         base = (public_url or f"http://{here}").rstrip("/")
+        server.listen(BACKLOG)  # before anybody is told where: who comes now waits a moment
         if public_url:
             print(f"charpy: listening on {here}", file=sys.stderr, flush=True)
         print(f"participants  {visible(base)}/\noperator      {visible(base)}/operator/", flush=True)

@@ -27,6 +27,9 @@ CONNECTIONS: Final = 800
 LARGEST: Final = 256 * 1024
 """Bytes of a request that reach the application, which refuses most of them; larger ones end here."""
 
+BACKLOG = 1024
+"""Connections that wait to be accepted."""
+
 PATIENCE: Final = 10.0
 """Seconds that requests under way get when the server is told to stop."""
 
@@ -42,7 +45,7 @@ def is_loopback(host: str) -> bool:
 
 
 def reserved(host: str, port: int) -> socket.socket:
-    """A socket that nobody else listens on, nor does it: who connects is refused until `serve_until_told`.
+    """A socket that nobody else listens on, nor does it yet: who connects is refused until `listen`.
 
     Raises:
         SpecError: the port is in use, or the address is not this machine's.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,28 +39,9 @@ def _beside(name: str) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def program() -> str:
-    """Where chromium is."""
-    pytest.importorskip("playwright")
-    found = shutil.which("chromium")
-    if found is None:
-        pytest.skip("needs a browser: no `chromium` on the PATH")
-    return found
-
-
-@pytest.fixture(scope="session")
-def engine(program: str) -> Iterator[BrowserType]:
-    """Starts browsers: `engine.launch`, `engine.launch_persistent_context`."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        yield playwright.chromium
-
-
-@pytest.fixture(scope="session")
-def options(program: str) -> dict[str, object]:
+def options(chromium: str) -> dict[str, object]:
     """What every start of chromium is given."""
-    return {"executable_path": program, "args": list(QUIET)}
+    return {"executable_path": chromium, "args": list(QUIET)}
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from charpy_plugins.study.studyfile import write_study
@@ -12,17 +10,8 @@ TOKEN = "a token that is long enough"
 
 
 @pytest.fixture
-def page():
-    pytest.importorskip("playwright")
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("needs a browser: no `chromium` on the PATH")
-    from playwright.sync_api import sync_playwright
-
-    with (
-        sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=program, args=["--no-sandbox"]) as browser,
-    ):
+def page(engine, chromium):
+    with engine.launch(executable_path=chromium, args=["--no-sandbox"]) as browser:
         yield browser.new_page(viewport={"width": 1000, "height": 700})
 
 
