@@ -115,8 +115,8 @@ def main() -> None:
     lines = [
         "# SIGKILL at random instants over one evaluation",
         "",
-        f"`python benchmarks/kills.py --kills {wanted}`: 48 digits, two norms, four levels, three attacks, shards of 4; two "
-        "of three kills hit the supervisor, the others the process that computes.",
+        f"`python benchmarks/kills.py --kills {wanted}`: 48 digits, two norms, four levels, 3 attacks, shards of 4; "
+        "two of three kills hit the supervisor, the others the process that computes.",
         "",
         "| what | undisturbed | killed |",
         "|---|---|---|",

@@ -7,12 +7,12 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
 from charpy.errors import PluginError, SpecError, unknown_name
-from charpy.foreign import OracleModule, in_turns
+from charpy.foreign import in_turns
 from charpy.interfaces.attack import Attack, Family, Task
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
@@ -32,6 +32,19 @@ class Peer:
     targeted: bool = True
 
 
+class OneRun(NamedTuple):
+    """What the attack of one sample is given: the module that stands for the model, `image` `(1, C, H, W)`, `label` and
+    `target` `(1,)`, a seed of its own, K, and the task that it belongs to."""
+
+    module: torch.nn.Module
+    image: torch.Tensor
+    label: torch.Tensor
+    target: torch.Tensor | None
+    seed: int
+    classes: int
+    task: Task
+
+
 def peer(norms: str, family: str = "distortion", access: str = "gradients", *, targeted: bool = True) -> Peer:
     """`peer("linf l2", "optimality", "labels")`."""
     return Peer(
@@ -48,7 +61,7 @@ class ForeignAttack(Attack):
     norms = frozenset(BALLS)
     access = Access.GRADIENTS
     known: ClassVar[Mapping[str, Peer]]
-    library: ClassVar[str]
+    package: ClassVar[str]
     module: ClassVar[str]
     extra: ClassVar[str]
 
@@ -69,7 +82,7 @@ class ForeignAttack(Attack):
         super().__init__(params)
         name = self.params.attack
         if name not in self.known:
-            raise unknown_name(f"attack of {self.library}", name, self.known, where="attack",
+            raise unknown_name(f"attack of {self.package}", name, self.known, where="attack",
                                hint="only attacks whose norms and access are known can be run")  # fmt: skip
         self.peer = self.known[name]
         goals = frozenset(Goal) if self.peer.targeted else frozenset({Goal.UNTARGETED})
@@ -78,7 +91,7 @@ class ForeignAttack(Attack):
     def fingerprint(self) -> Mapping[str, str]:
         """The library's version, and which attack with which options: all that it is."""
         options = ", ".join(f"{key}={value!r}" for key, value in sorted(self.params.options.items()))
-        return {"library": f"{self.library} {self._version()}", "attack": f"{self.params.attack}({options})"}
+        return {"library": f"{self.package} {self._version()}", "attack": f"{self.params.attack}({options})"}
 
     def prepare(self, norm: Norm, goal: Goal, samples: Iterable[Samples]) -> None:
         """Refuse a library that is not there, and options that its class does not take.
@@ -94,7 +107,7 @@ class ForeignAttack(Attack):
         for option in self.params.options:
             if option not in takes:
                 raise unknown_name(f"option of {self.params.attack}", option, set(takes) - {"self"}, where="options",
-                                   hint=f"{self.library} documents its options")  # fmt: skip
+                                   hint=f"{self.package} documents its options")  # fmt: skip
 
     def run(self, task: Task) -> torch.Tensor | None:
         """Every sample in turns; then the library's own success probe, one more query, on what it returned."""
@@ -104,9 +117,10 @@ class ForeignAttack(Attack):
         if task.targets is not None:
             classes = max(classes, int(task.targets.max()) + 1)
 
-        def run(module: torch.nn.Module, *rest: Any) -> torch.Tensor:
-            image, label, target, seed = rest
-            return self.perturbed(cls, module, image, label, target, seed, task)
+        def run(
+            module: torch.nn.Module, image: torch.Tensor, label: torch.Tensor, target: torch.Tensor | None, seed: int
+        ) -> torch.Tensor:
+            return self.perturbed(cls, OneRun(module, image, label, target, seed, classes, task))
 
         ended = in_turns(task, run, self.access, classes)
         if ended.failures:
@@ -114,7 +128,7 @@ class ForeignAttack(Attack):
             if len(ended.failures) == len(task.images):
                 first = ended.failures[0]
                 raise PluginError(
-                    f"{self.params.attack} of {self.library} fails on every sample",
+                    f"{self.params.attack} of {self.package} fails on every sample",
                     found=f"{type(first).__name__}: {str(first)[:300]}",
                     hint="try other options",
                 ) from first
@@ -142,17 +156,8 @@ class ForeignAttack(Attack):
         return claims
 
     @abstractmethod
-    def perturbed(
-        self,
-        cls: Any,
-        module: torch.nn.Module,
-        image: torch.Tensor,
-        label: torch.Tensor,
-        target: torch.Tensor | None,
-        seed: int,
-        task: Task,
-    ) -> torch.Tensor:
-        """What the library's attack `cls` makes of one `image` `(1, C, H, W)`; `module` is what it attacks."""
+    def perturbed(self, cls: Any, one: OneRun) -> torch.Tensor:
+        """What the library's attack `cls` makes of one image, `(1, C, H, W)`."""
 
     def options(self, cls: Callable[..., Any], **usual: Any) -> dict[str, Any]:
         """The user's options, and those of `usual` that the class takes and the user has not set."""
@@ -167,25 +172,19 @@ class ForeignAttack(Attack):
             return getattr(importlib.import_module(self.module), self.params.attack)
         except ImportError as cause:
             raise PluginError(
-                f"attack {self.params.attack!r} needs {self.library}",
+                f"attack {self.params.attack!r} needs {self.package}",
                 found=f"{type(cause).__name__}: {cause}",
                 hint=self.extra,
             ) from None
         except AttributeError:
             raise SpecError(
-                f"this {self.library} has no attack {self.params.attack!r}",
-                found=f"{self.library} {self._version()}",
+                f"this {self.package} has no attack {self.params.attack!r}",
+                found=f"{self.package} {self._version()}",
                 hint="install the version that charpy's constraints.txt names",
             ) from None
 
     def _version(self) -> str:
         try:
-            return version(self.library)
+            return version(self.package)
         except PackageNotFoundError:
             return "(not installed)"
-
-
-def classes_of(module: torch.nn.Module) -> int:
-    """K of the model that an `OracleModule` stands for."""
-    assert isinstance(module, OracleModule)
-    return module.classes

@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from charpy.foreign_attack import ForeignAttack, Peer, classes_of, peer
-from charpy.interfaces.attack import Task
+from charpy.foreign_attack import ForeignAttack, OneRun, Peer, peer
 from charpy.interfaces.component import param
 from charpy.threat import Norm
 
@@ -21,7 +20,7 @@ _ORDER = {Norm.L0: 0, Norm.L1: 1, Norm.L2: 2, Norm.LINF: "inf"}
 class Art(ForeignAttack):
     """Runs an attack of ART: `attack` is a class of `art.attacks.evasion`, `options` what it is made with."""
 
-    library, module = "adversarial-robustness-toolbox", "art.attacks.evasion"
+    package, module = "adversarial-robustness-toolbox", "art.attacks.evasion"
     extra = "pip install 'charpy[attacks]'"
     source = "Nicolae et al. 2018, Adversarial Robustness Toolbox (arXiv:1807.01069)"
     known: ClassVar[Mapping[str, Peer]] = {
@@ -55,25 +54,16 @@ class Art(ForeignAttack):
             "ProjectedGradientDescentPyTorch", description="class of art.attacks.evasion", source="Nicolae et al. 2018"
         )
 
-    def perturbed(
-        self,
-        cls: Any,
-        module: torch.nn.Module,
-        image: torch.Tensor,
-        label: torch.Tensor,
-        target: torch.Tensor | None,
-        seed: int,
-        task: Task,
-    ) -> torch.Tensor:
+    def perturbed(self, cls: Any, one: OneRun) -> torch.Tensor:
         """The image that `generate` gives; radius, norm and goal are those of the task unless options say more."""
         from art.estimators.classification import PyTorchClassifier
 
-        threat, classes = task.threat, classes_of(module)
+        threat = one.task.threat
         classifier = PyTorchClassifier(
-            model=module,
+            model=one.module,
             loss=torch.nn.CrossEntropyLoss(),
-            input_shape=tuple(image.shape[1:]),
-            nb_classes=classes,
+            input_shape=tuple(one.image.shape[1:]),
+            nb_classes=one.classes,
             clip_values=(0.0, 1.0),
             device_type="cpu",
         )
@@ -82,11 +72,11 @@ class Art(ForeignAttack):
             "eps": threat.radius,
             "eps_step": threat.radius / 4,
             "th": threat.th,
-            "targeted": target is not None,
+            "targeted": one.target is not None,
             "batch_size": 1,
             "verbose": False,
         }
         attack = cls(classifier, **self.options(cls, **usual))
-        wanted = torch.nn.functional.one_hot(label if target is None else target, classes).numpy()
-        found = torch.as_tensor(attack.generate(x=image.numpy(), y=wanted))
+        wanted = torch.nn.functional.one_hot(one.label if one.target is None else one.target, one.classes).numpy()
+        found = torch.as_tensor(attack.generate(x=one.image.numpy(), y=wanted))
         return found.to(torch.float32)

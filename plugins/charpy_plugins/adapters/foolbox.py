@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from charpy.foreign_attack import ForeignAttack, Peer, peer
-from charpy.interfaces.attack import Family, Task
+from charpy.foreign_attack import ForeignAttack, OneRun, Peer, peer
+from charpy.interfaces.attack import Family
 from charpy.interfaces.component import param
 from charpy.threat import Norm
 
@@ -21,7 +21,7 @@ _LABELS = ("optimality", "labels")
 class Foolbox(ForeignAttack):
     """Runs an attack of foolbox: `attack` is a class of `foolbox.attacks`, `options` what it is made with."""
 
-    library, module = "foolbox", "foolbox.attacks"
+    package, module = "foolbox", "foolbox.attacks"
     extra = "pip install 'charpy[attacks]'"
     source = "Rauber, Zimmermann, Bethge & Brendel 2020, Foolbox Native (JOSS 5(53), 2607)"
     known: ClassVar[Mapping[str, Peer]] = {
@@ -59,24 +59,16 @@ class Foolbox(ForeignAttack):
 
         attack: str = param("LinfPGD", description="class of foolbox.attacks", source="Rauber et al. 2020")
 
-    def perturbed(
-        self,
-        cls: Any,
-        module: torch.nn.Module,
-        image: torch.Tensor,
-        label: torch.Tensor,
-        target: torch.Tensor | None,
-        seed: int,
-        task: Task,
-    ) -> torch.Tensor:
+    def perturbed(self, cls: Any, one: OneRun) -> torch.Tensor:
         """The image that `run` gives, not foolbox's clipped copy: what lies outside the ball is not made to fit."""
         import foolbox
 
-        wrapped = foolbox.PyTorchModel(module, bounds=(0, 1), device="cpu")
-        order = {Norm.L2: "l2", Norm.LINF: "linf"}.get(task.threat.norm)
+        wrapped = foolbox.PyTorchModel(one.module, bounds=(0, 1), device="cpu")
+        order = {Norm.L2: "l2", Norm.LINF: "linf"}.get(one.task.threat.norm)
         attack = cls(**self.options(cls, constraint=order))
-        misclassified = foolbox.criteria.Misclassification(label)
-        criterion = misclassified if target is None else foolbox.criteria.TargetedMisclassification(target)
-        radius = {"epsilon": task.threat.radius} if self.family is Family.TARGET_DISTORTION else {}
-        found: torch.Tensor = attack.run(wrapped, image, criterion, **radius)
+        criteria = foolbox.criteria
+        wanted = None if one.target is None else criteria.TargetedMisclassification(one.target)
+        criterion = wanted or criteria.Misclassification(one.label)
+        radius = {"epsilon": one.task.threat.radius} if self.family is Family.TARGET_DISTORTION else {}
+        found: torch.Tensor = attack.run(wrapped, one.image, criterion, **radius)
         return found

@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from charpy.foreign_attack import ForeignAttack, Peer, classes_of, peer
-from charpy.interfaces.attack import Task
+from charpy.foreign_attack import ForeignAttack, OneRun, Peer, peer
 from charpy.interfaces.component import param
 from charpy.threat import Norm
 
@@ -21,7 +20,7 @@ _UNTARGETED = {"TPGD", "APGD"}
 class Torchattacks(ForeignAttack):
     """Runs an attack of torchattacks: `attack` is a class of the package, `options` what it is made with."""
 
-    library = module = "torchattacks"
+    package = module = "torchattacks"
     extra = "pip install --no-deps torchattacks==3.5.1 (it asks for torchvision, which it never imports)"
     source = "Kim 2020, Torchattacks: a PyTorch repository for adversarial attacks (arXiv:2010.01950)"
     known: ClassVar[Mapping[str, Peer]] = {
@@ -47,28 +46,19 @@ class Torchattacks(ForeignAttack):
 
         attack: str = param("PGD", description="class of torchattacks", source="Kim 2020")
 
-    def perturbed(
-        self,
-        cls: Any,
-        module: torch.nn.Module,
-        image: torch.Tensor,
-        label: torch.Tensor,
-        target: torch.Tensor | None,
-        seed: int,
-        task: Task,
-    ) -> torch.Tensor:
+    def perturbed(self, cls: Any, one: OneRun) -> torch.Tensor:
         """The image that the attack gives; its radius, norm and seed are those of the task unless options say more."""
-        threat = task.threat
+        threat = one.task.threat
         usual: dict[str, Any] = {
             "eps": threat.radius,
             "norm": _NORMS.get(threat.norm),
             "pixels": threat.th,
-            "seed": seed,
-            "n_classes": classes_of(module),
+            "seed": one.seed,
+            "n_classes": one.classes,
             "n_queries": threat.queries,
         }
-        attack = cls(module, **self.options(cls, **usual))
-        if target is not None:
+        attack = cls(one.module, **self.options(cls, **usual))
+        if one.target is not None:
             attack.set_mode_targeted_by_label(quiet=True)
-        found: torch.Tensor = attack(image, label if target is None else target)
+        found: torch.Tensor = attack(one.image, one.label if one.target is None else one.target)
         return found

@@ -180,7 +180,7 @@ def test_a_librarys_lie_is_caught_by_the_judge():
 class Moody(ForeignAttack):
     """A library of one attack, which fails where an image is dark."""
 
-    library, module, extra = "pytest", "tests", ""
+    package, module, extra = "pytest", "tests", ""
     source = "ours"
     known = {"Moody": peer("linf"), "Hopeless": peer("linf"), "Labels": peer("linf", access="labels")}  # noqa: RUF012
 
@@ -194,19 +194,20 @@ class Moody(ForeignAttack):
     def imported(self):
         return Moody
 
-    def perturbed(self, cls, module, image, label, target, seed, task):
+    def perturbed(self, cls, one):
+        image = one.image
         if self.params.attack == "Hopeless" or float(image.mean()) < self.dark:
             raise ValueError("no starting point")
         leaf = image.clone().requires_grad_(True)
         for _ in range(3):
-            scores = module(leaf)
-            loss = torch.nn.functional.cross_entropy(scores, label)
+            scores = one.module(leaf)
+            loss = torch.nn.functional.cross_entropy(scores, one.label)
             if scores.requires_grad:
                 (slope,) = torch.autograd.grad(loss, leaf)
             else:
                 slope = torch.randn(image.shape)
             with torch.no_grad():
-                leaf = (image + task.threat.radius * (slope.sign() + 0 * torch.rand(1))).clamp(0, 1)
+                leaf = (image + one.task.threat.radius * (slope.sign() + 0 * torch.rand(1))).clamp(0, 1)
             leaf.requires_grad_(True)
         return leaf
 
@@ -248,12 +249,11 @@ def test_labels_come_as_ones_and_zeros_and_nothing_more_is_given():
     attack = Moody(Moody.Params(attack="Labels"))
     seen = []
 
-    def peek(module, image, label, target, seed):
-        leaf = image.clone().requires_grad_(True)
-        seen.append(module(leaf))
-        return image
+    def peek(cls, one):
+        seen.append(one.module(one.image.clone().requires_grad_(True)))
+        return one.image
 
-    attack.perturbed = lambda cls, module, *rest: peek(module, *rest[:4])
+    attack.perturbed = peek
     done = run(attack)
     assert done.oracle.threat.access is Access.LABELS
     assert all(not part.requires_grad and sorted(part.flatten().tolist()) == [0, 0, 0, 0, 1] for part in seen)
@@ -334,5 +334,5 @@ class TorchattacksPgd(AttackContract):
 
 @pytest.mark.parametrize("contract", [FoolboxPgd, TorchattacksPgd])
 def test_they_keep_the_contract_of_attacks(contract):
-    needed(contract.component.library)
+    needed(contract.component.package)
     assert contract.breaches() == {}
