@@ -17,11 +17,13 @@ demo: setup
 
 setup: $(VENV)/.installed
 
-# torch first: the pinned release, before any other package can ask for another one.
+# torch first: the pinned release, before any other package can ask for another one. torchattacks alone: it asks for a
+# torchvision that it never imports.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch hatchling
 	$(PIP) --no-build-isolation --editable '.[dev]'
+	$(PIP) --no-deps torchattacks
 	touch $@
 
 $(VENV)/.third-party: $(VENV)/.installed $(THIRD_PARTY)
@@ -68,7 +70,6 @@ $(VENV)/.docs: $(VENV)/.installed
 	touch $@
 
 bench: setup
-	$(PIP) --no-build-isolation --editable '.[benchmark,dev]'
 	$(BIN)/python benchmarks/main_job.py
 	$(BIN)/python benchmarks/dual_vs_art.py
 

@@ -1,6 +1,6 @@
 """few_pixel and threshold beside ART's PixelAttack and ThresholdAttack: same process, model and images.
 
-    pip install 'charpy[benchmark]'
+    pip install 'charpy[attacks]'
     python benchmarks/dual_vs_art.py
 
 Writes one page per model, benchmarks/results/dual_vs_art_MODEL.md.

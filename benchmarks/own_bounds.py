@@ -1,6 +1,6 @@
 """Attacks with bounds of their own, and attacks that look at SSIM, beside published ones and beside pgd and cw.
 
-pip install 'charpy[benchmark]'
+pip install 'charpy[attacks]'
 export CHARPY_DATA=DIR CHARPY_PEERS=DIR       # mnist/, cifar10/; checkouts, see spatial_peers.py
 python benchmarks/own_bounds.py               # writes benchmarks/results/own_bounds.md
 """

@@ -1,6 +1,6 @@
 """The published attacks that charpy is held against, each as a function of (module, images, labels, seed).
 
-From pip: foolbox (in charpy[benchmark]) and torchattacks. The latter asks for torchvision, which it never imports, so:
+From pip: foolbox (in charpy[attacks]) and torchattacks. The latter asks for torchvision, which it never imports, so:
 
     pip install --no-deps torchattacks==3.5.1
 

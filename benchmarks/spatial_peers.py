@@ -1,6 +1,6 @@
 """The published attacks with bounds of their own that `own_bounds.py` sets charpy's beside.
 
-foolbox is installed (charpy[benchmark]); stAdv is read from checkouts in one folder, by the name of their repository:
+foolbox is installed (charpy[attacks]); stAdv is read from checkouts in one folder, by the name of their repository:
 github.com/cassidylaidlaw/perceptual-advex, whose StAdvAttack runs on cassidylaidlaw/ReColorAdv. They import packages
 that no attack used here needs; empty ones take their place.
 """

@@ -1,6 +1,6 @@
 """charpy's attacks beside the published ones: one process, the same models, images, radii, steps and queries.
 
-    pip install 'charpy[benchmark]'
+    pip install 'charpy[attacks]'
     pip install --no-deps torchattacks==3.5.1     # with its dependencies it would pull torchvision, which it never uses
     export CHARPY_PEERS=DIR                       # DIR holds checkouts of auto-attack, sparse-rs, adversarial-library
     python benchmarks/strength.py linf            # or minimal, sparse, overhead
