@@ -3,8 +3,9 @@
 python benchmarks/kills.py [--kills 200]    writes benchmarks/results/kills.md
 
 The command that computes is killed and started again until it has been killed so often, then left to finish. Two of
-three kills hit the supervisor (the process that computes then ends itself), one the process that computes. A unit is
-acknowledged once it can be read from the run file; before every start the units of all earlier looks must be there.
+three kills hit the supervisor (the process that computes then ends itself), one the process that computes; each at up
+to twice the time that a start needs until its first unit. A unit is acknowledged once it can be read from the run file;
+before every start the units of all earlier looks must be there.
 """
 
 from __future__ import annotations
@@ -27,16 +28,13 @@ import psutil
 RESULTS = Path(__file__).parent / "results" / "kills.md"
 SPEC = """
 name: killed
-data: {kind: digits, samples: 48}
+data: {kind: digits, samples: 480}
 models: [{reference: digits-cnn}]
 threats:
-  - {norm: l0, levels: [1, 3, 5, 10], battery: [{kind: few_pixel, queries: 100}]}
-  - {norm: linf, levels: [1, 3, 5, 10], battery: [{kind: pgd}, {kind: square, queries: 100}]}
+  - {norm: l0, levels: [1, 3, 5, 10], battery: [{kind: few_pixel, queries: 300}]}
+  - {norm: linf, levels: [1, 3, 5, 10], battery: [{kind: pgd}, {kind: square, queries: 300}]}
 shard: 4
 """
-LONGEST = 12.0
-"""Seconds between a start and its kill, at most; a start takes some of them."""
-
 UNIT = "model, norm, th, step, shard, round"
 
 
@@ -45,12 +43,23 @@ def start(folder: Path, out: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+def undisturbed(folder: Path, out: Path) -> tuple[float, float]:
+    """Seconds until the first unit, and until the end."""
+    began, process = time.monotonic(), start(folder, out)
+    while process.poll() is None and not units(out / "run.charpy"):
+        time.sleep(0.1)
+    first = time.monotonic() - began
+    process.wait()
+    return first, time.monotonic() - began
+
+
 def units(path: Path) -> set[tuple[object, ...]]:
     """The units that a reader sees."""
     if not path.exists():
         return set()
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as db:
-        return set(db.execute(f"SELECT {UNIT} FROM units"))
+        made = db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'units'").fetchone()[0]
+        return set(db.execute(f"SELECT {UNIT} FROM units")) if made else set()
 
 
 def table(path: Path) -> tuple[str, int, int]:
@@ -66,12 +75,12 @@ def table(path: Path) -> tuple[str, int, int]:
     return hashlib.sha256(repr(rows).encode()).hexdigest(), len(rows), len(keys) - len(set(keys))
 
 
-def killed(folder: Path, out: Path, kills: int, draw: random.Random) -> Iterator[str]:
-    """Kill the command `kills` times, then let it finish; yields what was lost."""
+def killed(folder: Path, out: Path, kills: int, longest: float, draw: random.Random) -> Iterator[str]:
+    """Kill the command `kills` times, up to `longest` seconds after a start, and let it end; yields what was lost."""
     path, known, number, hit = out / "run.charpy", set[tuple[object, ...]](), 0, ""
     process = start(folder, out)
     while number < kills:
-        time.sleep(draw.uniform(0, LONGEST))
+        time.sleep(draw.uniform(0, longest))
         if process.poll() is not None:
             break  # it was faster: the evaluation is over
         children = psutil.Process(process.pid).children()
@@ -103,19 +112,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "spec.yaml").write_text(SPEC, encoding="utf-8")
-        began = time.monotonic()
-        start(folder, folder / "whole").wait()
-        alone = time.monotonic() - began
+        first, alone = undisturbed(folder, folder / "whole")
         whole = table(folder / "whole" / "run.charpy")
         began = time.monotonic()
-        lost = [unit for unit in killed(folder, folder / "killed", wanted, random.Random(0)) if unit]
+        draw = random.Random(0)
+        lost = [unit for unit in killed(folder, folder / "killed", wanted, 2 * first, draw) if unit]
         seconds = time.monotonic() - began
         again = table(folder / "killed" / "run.charpy")
     same = "byte-identical" if again[0] == whole[0] else "DIFFERENT"
     lines = [
         "# SIGKILL at random instants over one evaluation",
         "",
-        f"`python benchmarks/kills.py --kills {wanted}`: 48 digits, two norms, four levels, 3 attacks, shards of 4; "
+        f"`python benchmarks/kills.py --kills {wanted}`: 480 digits, two norms, four levels, 3 attacks, shards of 4; "
         "two of three kills hit the supervisor, the others the process that computes.",
         "",
         "| what | undisturbed | killed |",

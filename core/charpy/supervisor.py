@@ -109,7 +109,8 @@ def attempt(
         _kill(process)
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                pipe.close()
+                with suppress(BrokenPipeError):  # a job that was never read is still in the buffer
+                    pipe.close()
 
 
 def _listen(

@@ -16,8 +16,8 @@ import pytest
 from charpy.analysis.document import comparable
 from charpy.errors import DataError, ModelError, WorkerError
 from charpy.runfile import RunFile
-from charpy.specs import RunSpec, parse
-from charpy.supervisor import supervise
+from charpy.specs import LimitsSpec, RunSpec, parse
+from charpy.supervisor import attempt, supervise
 
 MODELS = """
 import ctypes, os, signal, sys, time
@@ -152,6 +152,21 @@ def test_a_model_that_cannot_even_be_tried_is_refused_by_name(folder):
     with pytest.raises(ModelError, match=r"models_that_end:at_once(.|\n)*exit code 0, twice"):
         supervise(spec_of("at_once"), folder / "run.charpy")
     assert not (folder / "run.charpy").exists()
+
+
+def test_a_process_that_ends_before_it_reads_its_job_is_tried_again(monkeypatch):
+    """What was not read is still in the pipe's buffer; to close it must not look like a reader of ours that left."""
+
+    def gone(command, **options):
+        process = begin([sys.executable, "-c", ""], **options)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        return process
+
+    begin = subprocess.Popen
+    monkeypatch.setattr("charpy.supervisor.subprocess.Popen", gone)
+    end = attempt({"task": "run"}, LimitsSpec())
+    assert end is not None
+    assert (end.stage.kind, end.why) == ("open", "it ended itself with exit code 0")
 
 
 def test_what_the_evaluator_refuses_arrives_as_the_error_that_it_is(folder):
