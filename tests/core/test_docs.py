@@ -27,6 +27,9 @@ from charpy_plugins.study.build.spec import read_build_spec
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 STRANGER = ROOT / "tests" / "third_party"
+LONG = {"cli.md", "cluster.md", "defenses.md", "perceive.md", "reproducibility.md", "threat-models.md"}
+"""Pages that take longer than the others; they are run with the slow tests."""
+
 REAL = re.compile(r"\b(mnist|fashion-mnist|cifar10)\b")
 
 MYMODEL = """
@@ -136,7 +139,9 @@ def run_console(block: Block) -> None:
             pytest.fail(f"line {block.line}: no way to test {program!r}")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[pytest.mark.slow] * (page.name in LONG), id=page.name) for page in PAGES]
+)
 def test_every_block_of_a_page_works(page, folder, capsys):
     names: dict[str, object] = {"__name__": page.stem}
     for block in blocks(page):
@@ -164,6 +169,7 @@ def real_commands() -> list[list[str]]:
     return [line[1:] for line in found if line[0] == "charpy" and REAL.search(" ".join(line))]
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("arguments", real_commands(), ids=" ".join)
 def test_commands_on_real_data(arguments, data_dir, folder):
@@ -193,6 +199,7 @@ def test_every_command_and_option_of_assess_is_documented(capsys):
         assert option in page, option
 
 
+@pytest.mark.slow
 def test_the_examples_work(folder, capsys):
     spec = ROOT / "examples" / "dual.yaml"
     cheap_spec(spec.read_text(encoding="utf-8"), folder / "dual.yaml")

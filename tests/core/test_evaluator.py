@@ -279,6 +279,7 @@ def test_an_attack_that_finds_its_own_radius_runs_once_and_fills_every_level(tmp
     assert report["threats"][0]["broken"] == 0 < report["threats"][-1]["broken"]
 
 
+@pytest.mark.slow
 def test_minimal_levels_are_searched_per_sample(tmp_path):
     spec = spec_of(threats=[{"norm": "l0", "levels": "minimal", "queries": 400}])
     path = run(tmp_path, spec)
@@ -573,6 +574,7 @@ def test_a_randomised_model_is_named_in_the_warnings(tmp_path):
     assert any("other answers each time" in warning for warning in report["warnings"])
 
 
+@pytest.mark.slow
 def test_the_shipped_digits_model_gives_the_same_report_at_batch_32_and_256(tmp_path, monkeypatch):
     """With the engines of the first run in all of them: which is the fastest may differ on a busy machine."""
     measure = QueryEngine.measure

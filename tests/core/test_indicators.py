@@ -325,6 +325,7 @@ def test_an_attack_that_finds_its_own_radius_is_about_every_level(assessed) -> N
     assert {threat.grade for threat in found.threats} == {"supported"}
 
 
+@pytest.mark.slow
 def test_a_search_for_smallest_levels_has_one_indicator_for_all(assessed) -> None:
     found = assessed(staircase, PGD, SQUARE, levels="minimal", queries=40, count=6)
     assert {part.th for part in found.indicators} == {None}

@@ -115,7 +115,10 @@ ENDINGS = {
 }
 
 
-@pytest.mark.parametrize("model", ENDINGS)
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in {"eats", "faults", "killed"})) for name in ENDINGS],
+)
 def test_what_ends_the_process_costs_its_units_and_is_named(folder, model, monkeypatch):
     monkeypatch.setattr("charpy.supervisor.TRIES", 1)
     path = folder / "run.charpy"
@@ -140,7 +143,7 @@ def test_the_command_says_what_was_lost_and_never_exits_with_0(folder):
     assert "exit code 0" in (folder / "out" / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("model", ["leaves", "raises"])
+@pytest.mark.parametrize("model", [pytest.param("leaves", marks=pytest.mark.slow), "raises"])
 def test_what_the_process_survives_is_lost_as_well(folder, model):
     command = f"assess models_that_end:{model} --data shades.npz --norms l0 --levels 2 --battery corner_pixels"
     done = program(folder, *command.split(), "--queries", "60", "--certify", "0", "--out", "out")
@@ -148,6 +151,7 @@ def test_what_the_process_survives_is_lost_as_well(folder, model):
     assert "lost: corner_pixels" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_even_be_tried_is_refused_by_name(folder):
     with pytest.raises(ModelError, match=r"models_that_end:at_once(.|\n)*exit code 0, twice"):
         supervise(spec_of("at_once"), folder / "run.charpy")
@@ -178,6 +182,7 @@ def test_what_the_evaluator_refuses_arrives_as_the_error_that_it_is(folder):
     assert (caught.value.found, caught.value.expected) == ("99", "at most 24")
 
 
+@pytest.mark.slow
 def test_a_crash_of_the_evaluator_is_4(folder):
     broken = "import charpy.evaluator\ndef broken(*a, **k): 1 / 0\ncharpy.evaluator.evaluate = broken\n"
     (folder / "sitecustomize.py").write_text(broken, encoding="utf-8")
@@ -194,6 +199,7 @@ def test_another_process_gives_the_same_results_as_this_one(folder):
     assert results(folder / "there.charpy") == results(folder / "here.charpy")
 
 
+@pytest.mark.slow
 def test_prints_of_a_model_are_no_messages_and_no_results(folder):
     command = "assess models_that_end:chatty --data shades.npz --norms l0 --levels 2 --battery corner_pixels"
     done = program(folder, *command.split(), "--queries", "20", "--certify", "0", "--out", "out")
@@ -203,7 +209,9 @@ def test_prints_of_a_model_are_no_messages_and_no_results(folder):
     assert "nor is this" not in done.stdout
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_both_processes_and_the_same_command_goes_on(folder, number, code):
     command = "assess models_that_end:slow --data shades.npz --norms l0 --levels 2 --battery corner_pixels"
     arguments = [*command.split(), "--queries", "20", "--certify", "0"]

@@ -145,8 +145,8 @@ def gone_at_once(images): os._exit(0)
     [
         ("exits", "SystemExit"),
         ("gone", "it ended itself with exit code 0"),
-        ("segfault", "SIGSEGV"),
-        ("gone_at_once", "it ended itself with exit code 0"),
+        pytest.param("segfault", "SIGSEGV", marks=pytest.mark.slow),
+        pytest.param("gone_at_once", "it ended itself with exit code 0", marks=pytest.mark.slow),
     ],
 )
 def test_row_30_what_kills_the_process_is_named_and_never_a_pass(folder, name, cause, on_shades):

@@ -198,6 +198,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["it"]
 
 
+@pytest.mark.slow
 def test_a_killed_program_goes_on_and_ends_with_the_same_bytes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "it.yaml").write_text("recipe: {like: digits-cnn, epochs: 6}\nthreads: 1\n")

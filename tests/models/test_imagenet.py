@@ -145,6 +145,7 @@ class Textured(Network):
         return self.fc((images * (1 + 2 * noise)).mean((2, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grid", ["none", "8bit"])
 def test_smooth_attacks_on_a_folder_of_large_pictures(asked, tmp_path, monkeypatch, grid):
     """299 x 299 pictures, from the spec to the report: the way that ImageNet takes."""

@@ -317,6 +317,7 @@ def test_a_run_is_told_to_train_instead(kind, params):
     assert "open the weights" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_it_makes_digits_more_robust_at_equal_epochs():
     train, test = (read_split("digits", name, None) for name in ("train", "test"))
     robust, right = {}, {}

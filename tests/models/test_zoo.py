@@ -138,12 +138,14 @@ def opened(zoo: type[ZooModel], data_dir: Path):
     return data(data.Params(split="test", data_dir=str(data_dir), download=False))
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("zoo", [zoo for zoo in ZOO if RECIPES[zoo.kind].data == "mnist"])
 def test_accuracy_is_the_cards(zoo, data_dir):
     check_against_card(zoo(), opened(zoo, data_dir))
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("zoo", [zoo for zoo in ZOO if RECIPES[zoo.kind].data == "cifar10"])
 def test_accuracy_is_about_the_cards(zoo, data_dir):
@@ -159,6 +161,7 @@ def test_accuracy_is_about_the_cards(zoo, data_dir):
     assert abs(right / drawn - value) < 4 * spread
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize(("zoo", "data", "count"), [(MnistRobust, Mnist, 200), (Cifar10ResNet8Robust, Cifar10, 100)])
 def test_robust_accuracy_is_about_the_cards(zoo, data, count, data_dir):

@@ -62,6 +62,7 @@ def test_every_component_can_be_used_the_strangers_too(tmp_path):
     assert {"assess", "digits-cnn", "few_pixel", "threshold", "digits", "corner_pixels"} <= kinds
 
 
+@pytest.mark.slow
 def test_the_main_job_works(tmp_path):
     command = ("assess", "digits-cnn", "--data", "digits", "--samples", "8", "--queries", "60", "--out", "out")
     done = charpy(*command, cwd=tmp_path)

@@ -87,16 +87,17 @@ class Rejudge:
             if isinstance(verdict, str):
                 self.tally.wrong(row.record, verdict, "an image")
                 continue
-            wrong = self._differs(row, verdict)
-            if wrong and self._of_the_answer(row, verdict):  # near the boundary a row's neighbours may decide
-                verdict = self.judge.decide([claim], threat)[0]
-                wrong = self._differs(row, verdict)
-            if not wrong:
-                self.tally.right()
-            elif self.random and self._of_the_answer(row, verdict):
+            answer, image = self._answer_differs(row, verdict), self._image_differs(row, verdict)
+            if answer:  # near the boundary a row's neighbours may decide
+                answer = self._answer_differs(row, self.judge.decide([claim], threat)[0])
+            if answer and not self.random:
+                self.tally.wrong(row.record, *answer)
+            elif image:
+                self.tally.wrong(row.record, *image)
+            elif answer:
                 self.tally.unsure()
             else:
-                self.tally.wrong(row.record, *wrong)
+                self.tally.right()
 
     def _claims(self, rows: Sequence[StoredWitness], threat: ThreatModel) -> list[Claim]:
         labels = [row.label if row.label is not None else -1 for row in rows]
@@ -118,12 +119,20 @@ class Rejudge:
                 return [f"{cause.what}: {cause.found}"]
         return [verdict for claim in claims for verdict in self._decided([claim], threat)]
 
-    def _differs(self, row: StoredWitness, verdict: Verdict) -> tuple[str, str] | None:
-        """What was found and what the file says, where they differ."""
-        if verdict.reason and (self.asked or verdict.reason not in ANSWERS):
+    def _answer_differs(self, row: StoredWitness, verdict: Verdict) -> tuple[str, str] | None:
+        """What the model says and what the file says, where they differ."""
+        if not self.asked or verdict.reason not in ("", *ANSWERS):
+            return None
+        if verdict.reason:
             return f"not confirmed: {verdict.reason}", "a witness"
-        if self.asked and verdict.prediction != row.prediction:
+        if verdict.prediction != row.prediction:
             return f"class {verdict.prediction}", f"class {row.prediction}, as stored"
+        return None
+
+    def _image_differs(self, row: StoredWitness, verdict: Verdict) -> tuple[str, str] | None:
+        """What the image shows and what the file says, whatever the model answers."""
+        if verdict.reason not in ("", *ANSWERS):
+            return f"not confirmed: {verdict.reason}", "a witness"
         if not math.isclose(verdict.distance, row.distance, rel_tol=1e-9, abs_tol=DISTANCE_TOLERANCE):
             return f"distance {verdict.distance:.9g}", f"distance {row.distance:.9g}, as stored"
         return self._other_metrics(row.metrics, verdict.metrics)
@@ -135,12 +144,6 @@ class Rejudge:
             if not _same(value, stored[name]):
                 return f"{name} {value:.9g}", f"{name} {stored[name]}, as stored"
         return None
-
-    def _of_the_answer(self, row: StoredWitness, verdict: Verdict) -> bool:
-        """Whether it is only the model's answer that differs."""
-        if verdict.reason:
-            return verdict.reason in ANSWERS
-        return verdict.prediction != row.prediction
 
 
 def _same(found: float, stored: Any) -> bool:

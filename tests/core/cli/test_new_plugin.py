@@ -163,6 +163,7 @@ def test_its_tests_pass(installed):
     assert passed >= 100, done.stdout[-500:]
 
 
+@pytest.mark.slow
 def test_assess_uses_it(installed):
     names = {kind: f"robust_things_{part.file}" for kind, part in PARTS.items()}
     done = installed(

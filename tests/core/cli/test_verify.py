@@ -189,6 +189,7 @@ def test_an_onnx_model_is_judged_in_onnx_runtime_and_another_file_is_named(charp
     assert "it is not the one of the run" in done.out
 
 
+@pytest.mark.slow
 def test_the_plugin_of_an_attack_need_not_be_installed(program, stranger, tmp_path):
     stranger("a_strange_attack", STRANGER)
     spec = "data: {kind: digits, samples: 12}\nmodels: [{reference: digits-cnn}]\nthreats: [{norm: l0, levels: [16], "
@@ -218,8 +219,8 @@ def mortal(charpy, tmp_path):
     ("how", "said"),
     [
         ("exits", "it ended itself with exit code 0"),
-        ("leaves", "not confirmed: the model fails"),
-        ("hangs", "it hung: no sign of life for 20 s"),
+        pytest.param("leaves", "not confirmed: the model fails", marks=pytest.mark.slow),
+        pytest.param("hangs", "it hung: no sign of life for 20 s", marks=pytest.mark.slow),
         ("raises", "not confirmed: the model fails"),
     ],
 )

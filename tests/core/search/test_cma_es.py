@@ -84,6 +84,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # cma warns when matplotlib is not installed
 @pytest.mark.parametrize("case", CASES)
 def test_needs_as_many_evaluations_as_pycma(case):

@@ -49,6 +49,7 @@ def inner(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
+@pytest.mark.slow
 def test_markers_give_the_settings_and_the_report_is_named(inner, tmp_path):
     done = inner("--charpy-out", "reports", "--junit-xml", "tests.xml")
     assert "2 passed, 1 failed" in done.stdout or "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
@@ -63,6 +64,7 @@ def test_markers_give_the_settings_and_the_report_is_named(inner, tmp_path):
     assert "8 witnesses" in message
 
 
+@pytest.mark.slow
 def test_reports_go_to_the_tests_own_folder_by_default(inner, tmp_path):
     done = inner("-k", "fails")
     assert done.returncode == 1

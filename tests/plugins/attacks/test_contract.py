@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -67,6 +69,9 @@ GATES = [
     for norm in ((Norm.L2, Norm.UNRESTRICTED) if kind in OWN_BOUNDS else BALLS)
     if norm in registry().load("attacks", kind).norms
 ]
+LONG = {"boundary", "cw", "ead", "rays", "scw", "ssim_cw"}
+"""Attacks that need many small steps: what asks for their full strength is run with the slow tests."""
+
 QUERIES = 5000
 COUNT = 6
 
@@ -106,7 +111,11 @@ def test_declares_what_it_is(kind):
         assert (field.json_schema_extra or {}).get("source"), f"{name}: its source, or 'ours'"
 
 
-@pytest.mark.parametrize(("kind", "norm"), [gate for gate in GATES if gate[0] not in OWN_BOUNDS])
+def in_full(gates: list[tuple[str, Norm]]) -> list[Any]:
+    return [pytest.param(*gate, marks=[pytest.mark.slow] * (gate[0] in LONG)) for gate in gates]
+
+
+@pytest.mark.parametrize(("kind", "norm"), in_full([gate for gate in GATES if gate[0] not in OWN_BOUNDS]))
 def test_finds_what_is_there(kind, norm, attack_with):
     attack = made(kind)
     model, images, labels = problem(norm, easy=kind == "one_pixel")
@@ -165,7 +174,7 @@ def test_a_sample_does_not_depend_on_the_others_or_on_the_batch(kind, norm, atta
 
 
 @pytest.mark.parametrize(
-    ("kind", "norm"), [(k, n) for k, n in GATES if Goal.TARGETED in registry().load("attacks", k).goals]
+    ("kind", "norm"), in_full([(k, n) for k, n in GATES if Goal.TARGETED in registry().load("attacks", k).goals])
 )
 def test_a_targeted_witness_is_of_the_target(kind, norm, attack_with):
     attack = made(kind)

@@ -97,7 +97,7 @@ def exact_minimum(module: nn.Sequential, low: np.ndarray, high: np.ndarray, row:
     return float(found.fun)
 
 
-@pytest.mark.parametrize("network", [dense, pooled])
+@pytest.mark.parametrize("network", [dense, pytest.param(pooled, marks=pytest.mark.slow)])
 def test_it_proves_what_is_true_and_nothing_else(network):
     """One relaxation leaves many of these open; branch and bound decides most, up to a fiftieth of a logit."""
     decided = open_before = 0
@@ -163,7 +163,7 @@ def test_the_two_sides_of_a_split_cover_their_part(network):
     assert len(parts) > 16
 
 
-@pytest.mark.parametrize("norm", [Norm.LINF, Norm.L2, Norm.L1])
+@pytest.mark.parametrize("norm", [Norm.LINF, Norm.L2, pytest.param(Norm.L1, marks=pytest.mark.slow)])
 def test_it_proves_what_one_relaxation_leaves_open_and_no_sample_breaks_it(norm):
     gained, generator = 0, torch.Generator().manual_seed(9)
     for seed in range(3):

@@ -60,6 +60,7 @@ def test_what_is_proven_is_broken_by_no_enumerated_change(count, pooled):
     assert proven >= 3
 
 
+@pytest.mark.slow
 def test_digits_are_decided_as_exhaustive_search_over_every_pixel_and_value_decides():
     """One pixel, all 256 values at all 64 places; two pixels, both black or white."""
     model = registry().create("models", "digits-cnn")

@@ -84,6 +84,7 @@ def test_the_results_are_those_of_this_process(cluster, tmp_path):
     assert len(found(tmp_path / "here.charpy")[0]) > 100
 
 
+@pytest.mark.slow
 def test_a_run_begun_elsewhere_goes_on_here(cluster, tmp_path):
     there = parse(RunSpec, {**SPEC, "executor": {"kind": "ray", "params": {"workers": 1}}})
     evaluate(there, tmp_path / "run.charpy")
@@ -102,6 +103,7 @@ def test_a_dead_workers_unit_is_tried_again_and_no_other_is_lost(executor, tmp_p
     assert [result for _, result in executor.map(Doing(tmp_path), units)] == [1, 4, 9, 16, 25, 36, 49]
 
 
+@pytest.mark.slow
 def test_a_unit_that_ends_two_workers_is_lost_with_the_reason(executor, tmp_path):
     results = dict(executor.map(Doing(tmp_path), [1, 2, "exit", 3, 4, 5]))
     lost = results.pop("exit")
@@ -110,6 +112,7 @@ def test_a_unit_that_ends_two_workers_is_lost_with_the_reason(executor, tmp_path
     assert results == {1: 1, 2: 4, 3: 9, 4: 16, 5: 25}
 
 
+@pytest.mark.slow
 def test_a_unit_that_takes_too_long_is_lost_and_the_others_are_not(executor, tmp_path):
     executor.unit_seconds = 1.5
     results = dict(executor.map(Doing(tmp_path), [1, "hang", 2, 3]))
@@ -117,11 +120,13 @@ def test_a_unit_that_takes_too_long_is_lost_and_the_others_are_not(executor, tmp
     assert results == {1: 1, 2: 4, 3: 9}
 
 
+@pytest.mark.slow
 def test_what_a_unit_raises_is_raised(executor, tmp_path):
     with pytest.raises(ValueError, match="no such unit"):
         list(executor.map(Doing(tmp_path), [1, "raise", 2]))
 
 
+@pytest.mark.slow
 def test_a_waiting_driver_gives_signs_of_life(executor, tmp_path):
     signs = []
     executor.alive = lambda: signs.append(time.monotonic())

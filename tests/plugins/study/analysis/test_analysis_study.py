@@ -64,6 +64,7 @@ def test_no_difference_is_no_similarity(study, answered):
     assert "That does not show that they are alike" in found.hypotheses[0].sentence
 
 
+@pytest.mark.slow
 def test_holm_is_over_the_pairs_of_one_measure_and_leaves_the_papers_test_alone(study, people):
     found = published(study, people, (0.9, 0.86, 0.8), (20, 20, 20), 0.1)
     for measure in ("accuracy", "confidence"):

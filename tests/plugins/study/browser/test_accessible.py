@@ -27,7 +27,7 @@ def grave(visitor) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_the_checker_finds_nothing_grave_on_any_page(short, visit, scheme):
     visitor = visit(short, color_scheme=scheme)
     visitor.expected = {403, 404, 409}
@@ -65,6 +65,7 @@ def test_the_checker_finds_what_is_wrong(short, visit):
     assert any("label" in found for found in grave(visitor))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/", "/question", "/leave", "/withdraw"])
 def test_the_focus_is_seen_and_goes_down_the_page(short, visit, path):
     visitor = visit(short)
@@ -90,6 +91,7 @@ def test_the_focus_is_seen_and_goes_down_the_page(short, visit, path):
     assert all(name for _, _, name in stops), stops
 
 
+@pytest.mark.slow
 def test_what_is_read_out_says_nothing_of_label_or_condition(short, visit):
     visitor = visit(short).join()
     seen = set()
@@ -108,6 +110,7 @@ def test_what_is_read_out_says_nothing_of_label_or_condition(short, visit):
     assert len(seen) == 1  # the same words whatever is shown
 
 
+@pytest.mark.slow
 def test_every_page_has_a_language_a_title_and_one_heading(short, visit):
     visitor = visit(short)
     visitor.expected = {404}

@@ -45,6 +45,7 @@ def unchecked(serve, make_study):
     return serve(make_study(questions=3, checks=0, sizes=(1, 2)))
 
 
+@pytest.mark.slow
 def test_pages_of_all_arms_are_the_same_but_for_drawn_ids(unchecked, visit):
     sessions = {}
     for _ in unchecked.study.document.conditions:

@@ -87,6 +87,7 @@ def test_a_newcomer_who_is_lost_is_shown_the_first_page(short, visit):
     assert visitor.page.locator("main a").inner_text() == "Go on with the study"
 
 
+@pytest.mark.slow
 def test_a_laboratory_takes_one_participant_after_the_other(serve, make_study, visit):
     server = serve(make_study(questions=2, checks=0), "--laboratory")
     visitor = visit(server)

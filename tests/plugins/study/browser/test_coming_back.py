@@ -32,6 +32,7 @@ def test_a_closed_tab_goes_on_where_it_was(short, visit):
     ]
 
 
+@pytest.mark.slow
 def test_an_ended_browser_with_a_kept_profile_goes_on(short, engine, options, visitor_class, tmp_path):
     context = engine.launch_persistent_context(str(tmp_path / "profile"), **options)
     visitor = visitor_class(context, short).join().answer()
@@ -91,6 +92,7 @@ def test_withdrawal_from_another_browser_erases(short, visit, finished):
     assert not visitor.at_question
 
 
+@pytest.mark.slow
 def test_an_unknown_code_erases_nothing(short, visit, hostile):
     before = visit(short).join().answer().server.responses()
     visitor = visit(short)

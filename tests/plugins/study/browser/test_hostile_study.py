@@ -48,6 +48,7 @@ def test_the_payloads_are_as_many_as_promised(hostile):
         assert len(set(getattr(hostile, name))) == count
 
 
+@pytest.mark.slow
 def test_payloads_in_every_text_are_shown_inert(hostile_server, visit, hostile):
     visitor = visit(hostile_server)
     visitor.expected = {404}

@@ -34,6 +34,7 @@ def test_a_wrong_token_opens_nothing(server, visit, hostile):
         assert visitor.page.locator("form[action$='/pause']").count() == 0
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_database(server, visit):
     people = [visit(server).join() for _ in range(5)]
     for visitor in people[:3]:
@@ -55,6 +56,7 @@ def test_the_numbers_are_those_of_the_database(server, visit):
     assert max(sizes) - min(sizes) <= 1
 
 
+@pytest.mark.slow
 def test_a_paused_study_takes_no_newcomers_and_keeps_its_participants(server, visit):
     at_work, operator, newcomer = visit(server).join(), enter(visit(server), server.token.read_text()), visit(server)
     newcomer.open()

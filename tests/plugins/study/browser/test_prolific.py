@@ -62,6 +62,7 @@ def test_who_does_not_agree_is_screened_out(panel, come):
     assert len(panel.responses().participants) == before
 
 
+@pytest.mark.slow
 def test_the_same_person_twice(panel, come):
     person = "62aabbccddeeff0011223344"
     first = come(panel).join(visit_of(person)).answer()
@@ -93,6 +94,7 @@ def test_an_address_without_proper_ids_lets_nobody_in(panel, come, path):
     assert len(panel.responses().participants) == before
 
 
+@pytest.mark.slow
 def test_a_full_study_sends_back_who_comes_too_late(serve, make_study, come):
     study = make_study(questions=1, checks=0)
     server = serve(study, *WAYS_OUT, "--per-condition", "1")

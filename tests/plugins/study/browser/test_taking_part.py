@@ -49,6 +49,7 @@ def test_consent_to_code_by_keyboard_only(full, visit):
     assert visitor.code
 
 
+@pytest.mark.slow
 def test_a_phone(short, visit):
     visitor = visit(short, **PHONE).open()
     assert visitor.overflow == 0

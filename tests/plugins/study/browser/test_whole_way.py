@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 
+import pytest
+
 from charpy_plugins.study.studyfile import read_study
 
 RUN = """
@@ -28,6 +30,7 @@ fill: {researcher: A, institution: B, ethics board and approval number: C, payme
 """
 
 
+@pytest.mark.slow
 def test_from_a_run_to_what_people_say_of_metrics(charpy, serve, visit, tmp_path, monkeypatch):
     monkeypatch.setattr("charpy.engine._MEASURE_SECONDS", 0.05)
     for name, text in (("run.yaml", RUN), ("build.yaml", BUILD)):

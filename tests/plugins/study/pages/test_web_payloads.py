@@ -53,6 +53,7 @@ def walk(person) -> list:
     return [*found, person.finish().page("/thanks")]
 
 
+@pytest.mark.slow
 def test_hostile_texts_of_a_study_are_text(serve, come, hostile):
     harmless = walk(come(serve(checks=0, questions=1, **texts("harmless"))))
     assert len(hostile.XSS) == 30

@@ -21,6 +21,7 @@ def violations(page):
     return [(rule["id"], node["html"]) for rule in Axe().run(page).response["violations"] for node in rule["nodes"]]
 
 
+@pytest.mark.slow
 def test_the_page_is_accessible_and_does_what_its_buttons_say(serving, visitor, page, squares):
     write_study(squares(), serving.folder / "squares.study")
     (serving.folder / "token").write_text(TOKEN)

@@ -39,7 +39,7 @@ def at_once(jobs):
         raise errors[0]
 
 
-@pytest.mark.parametrize("each", [3, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("each", [pytest.param(each, marks=pytest.mark.slow) for each in (3, 10)])
 def test_200_people_join_at_once_and_all_their_answers_are_kept(each, serving, visitor, document):
     serving.start()
     people = [visitor(serving.port) for _ in range(200)]
