@@ -15,6 +15,7 @@ from charpy import checks
 from charpy.environment import environment, now
 from charpy.errors import DataError, ModelError
 from charpy.global_state import generators_seeded, global_state_kept
+from charpy.identity import components_of, identity_of
 from charpy.interfaces.dataset import Dataset
 from charpy.interfaces.model import Model
 from charpy.judge import Judge
@@ -32,7 +33,7 @@ from charpy.site import Site
 from charpy.specs import Attackers, OwnLevels, RunSpec
 from charpy.stages import Progress, Stage, Watch
 from charpy.steadiness import answer_warnings, changed, rejection_warning, wavering
-from charpy.subjects import Subject, chosen_samples, components_of, identity_of, open_dataset, subject_of
+from charpy.subjects import Subject, chosen_samples, open_dataset, subject_of
 from charpy.threat import OWN, ThreatModel
 from charpy.unit import Bench
 from charpy.walk import Walk, plan

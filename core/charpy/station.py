@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from charpy.errors import IdentityError, ServiceError, SpecError
+from charpy.identity import components_of
 from charpy.pixels import as_images
 from charpy.planned import PlannedAttack
 from charpy.plugins import registry
@@ -16,7 +17,7 @@ from charpy.records import UnitKey, UnitRecord
 from charpy.site import Site
 from charpy.specs import RunSpec, ThreatSpec
 from charpy.stages import Stage
-from charpy.subjects import chosen_samples, components_of, open_dataset, subject_of
+from charpy.subjects import chosen_samples, open_dataset, subject_of
 from charpy.threat import Access, Norm, ThreatModel
 from charpy.unit import Bench, Shard, compute_unit, lost_unit
 

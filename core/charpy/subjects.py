@@ -1,4 +1,4 @@
-"""Opening what a run is about: the dataset, the models with their defences, the identity that a resume must match."""
+"""Opening what a run is about: the dataset, and the models with their defences."""
 
 from __future__ import annotations
 
@@ -11,22 +11,11 @@ from typing import Any
 import torch
 
 from charpy.errors import DataError, ModelError, unknown_name
-from charpy.interfaces.attack import Attack
 from charpy.interfaces.dataset import Dataset
 from charpy.interfaces.defense import Defense, Detector, TrainingDefense
-from charpy.interfaces.metric import Metric
 from charpy.interfaces.model import Model
-from charpy.own_levels import digest_of
-from charpy.planned import DEFAULT_CERTIFIERS
 from charpy.plugins import Registry
-from charpy.specs import Attackers, ComponentSpec, DataSpec, ModelSpec, OwnLevels, RunSpec
-
-LOCATIONS = frozenset({"path", "data_dir", "download", "weights"}) | {
-    *("timeout_seconds", "retries", "backoff_seconds", "ready_seconds", "requests_per_second", "rows_per_second"),
-    *("auth_env", "auth_header", "ca_file", "answer_mib"),
-}
-"""Parameters that say where something lies, or how a server is asked. They are no part of a run's identity: the
-fingerprints are."""
+from charpy.specs import Attackers, ComponentSpec, DataSpec, ModelSpec
 
 
 @dataclass(frozen=True)
@@ -70,7 +59,7 @@ def subject_of(spec: ModelSpec, registry: Registry) -> Subject:
     Raises:
         UnknownNameError: no wrapper recognises the reference.
     """
-    kind, params = (spec.kind, spec.params) if spec.kind is not None else _resolve(spec, registry)
+    kind, params = resolved(spec, registry)
 
     def undefended() -> Model:
         model: Model = registry.create("models", kind, params)
@@ -142,7 +131,14 @@ def _defense(spec: ComponentSpec, registry: Registry, more: int) -> Defense:
     return defense
 
 
-def _resolve(spec: ModelSpec, registry: Registry) -> tuple[str, dict[str, Any]]:
+def resolved(spec: ModelSpec, registry: Registry) -> tuple[str, dict[str, Any]]:
+    """The kind of the model that `spec` names, and its parameters.
+
+    Raises:
+        UnknownNameError: no wrapper recognises the reference.
+    """
+    if spec.kind is not None:
+        return spec.kind, spec.params
     reference = spec.reference or ""
     entries = registry.entries("models")
     if any(entry.kind == reference for entry in entries):
@@ -209,80 +205,6 @@ def chosen_samples(dataset: Dataset, spec: DataSpec) -> list[int]:
     return torch.randperm(total, generator=generator)[: spec.samples].tolist()
 
 
-def identity_of(
-    spec: RunSpec, dataset: Dataset, fingerprints: Mapping[str, Mapping[str, str]], registry: Registry
-) -> dict[str, str]:
-    """What a run is about, as key -> value: the spec, the data, the models, the plugins in it.
-
-    Of the spec every field but two: where a unit is computed changes nothing, and gates only judge.
-    """
-    taken = _taken_from_elsewhere(spec, registry)
-    own = {f"threats.{n}.levels": threat.levels for n, threat in enumerate(spec.threats)}
-    tables = {place: levels for place, levels in own.items() if isinstance(levels, OwnLevels)}
-    placed = ("data.params.", "models.", *(f"{attack}.params." for attack in taken), *(f"{t}." for t in tables))
-    sources = {f"{attack}.params.source" for attack in taken}
-    values = spec_values(spec)
-    identity = {f"spec.{key}": value for key, value in values if key not in sources and not _is_location(key, placed)}
-    identity["data.fingerprint"] = dataset.fingerprint()
-    identity |= {f"spec.{place}": digest_of(levels) for place, levels in tables.items()}
-    for attack, fingerprint in taken.items():
-        identity |= {f"attack.{attack}.{key}": value for key, value in fingerprint.items()}
-    for item in spec.metrics:
-        metric: Metric = registry.create("metrics", item.kind, item.params)
-        identity |= {f"metric.{item.kind}.{key}": value for key, value in metric.fingerprint().items()}
-    for title, fingerprint in fingerprints.items():
-        identity |= {f"model.{title}.{key}": value for key, value in fingerprint.items()}
-    parts = components_of(spec, registry)
-    identity |= {f"plugin.{part}": version for part, version in parts.items() if not part.startswith("executors/")}
-    return identity
-
-
-def components_of(spec: RunSpec, registry: Registry) -> dict[str, str]:
-    """Every named component of the spec -> the package and version that it comes from."""
-    named: list[tuple[str, str]] = [("executors", spec.executor.kind), ("datasets", spec.data.kind)]
-    named += [("models", model.kind) for model in spec.models if model.kind]
-    named += [("defenses", defense.kind) for model in spec.models for defense in model.defenses]
-    proofs = spec.certify.certifiers
-    named += [
-        ("certifiers", kind) for kind in (DEFAULT_CERTIFIERS if isinstance(proofs, str) else [p.kind for p in proofs])
-    ]
-    named += [("metrics", metric.kind) for metric in spec.metrics]
-    for threat in spec.threats:
-        battery: Sequence[ComponentSpec] | str = threat.battery
-        named += [("attacks", battery)] if isinstance(battery, str) else [("attacks", item.kind) for item in battery]
-    known = {(entry.hook, entry.kind): f"{entry.package} {entry.version}" for entry in registry.entries()}
-    return {f"{hook}/{kind}": known[hook, kind] for hook, kind in sorted(set(named)) if (hook, kind) in known}
-
-
 def digest(values: Mapping[str, str]) -> str:
     """SHA-256 of a mapping."""
     return hashlib.sha256(json.dumps(dict(values), sort_keys=True).encode()).hexdigest()
-
-
-def _taken_from_elsewhere(spec: RunSpec, registry: Registry) -> dict[str, Mapping[str, str]]:
-    """The fingerprints of those attacks that have one, by their place in the spec."""
-    taken = {}
-    for number, threat in enumerate(spec.threats):
-        for place, item in enumerate(() if isinstance(threat.battery, str) else threat.battery):
-            attack = registry.create("attacks", item.kind, item.params)
-            if isinstance(attack, Attack) and (fingerprint := attack.fingerprint()):
-                taken[f"threats.{number}.battery.{place}"] = fingerprint
-    return taken
-
-
-def _is_location(key: str, placed: tuple[str, ...]) -> bool:
-    return key.startswith(placed) and key.rpartition(".")[2] in LOCATIONS
-
-
-def spec_values(spec: RunSpec) -> list[tuple[str, str]]:
-    """What of a spec a run is about: every field but where units are computed, and the gates that only judge."""
-    return leaves(spec.model_dump(mode="json", exclude={"gates", "executor"}))
-
-
-def leaves(value: Any, path: str = "") -> list[tuple[str, str]]:
-    """`(path.to.it, JSON)` of every value in nested mappings and lists."""
-    if isinstance(value, dict) and value:
-        return [leaf for key, item in value.items() for leaf in leaves(item, f"{path}.{key}" if path else key)]
-    if isinstance(value, list) and value:
-        return [leaf for i, item in enumerate(value) for leaf in leaves(item, f"{path}.{i}")]
-    return [(path, json.dumps(value))]

@@ -68,7 +68,7 @@ class TrainedGenerator(TorchGenerator):
     class Params(BaseParams):
         """Where it is."""
 
-        weights: str = param(min_length=1, description="the .safetensors file; its card lies beside it")
+        weights: str = param(min_length=1, description="the .safetensors file; its card lies beside it", identity=False)
         device: str = param("auto", description="auto (the GPU when there is one), cpu, cuda or cuda:N")
 
     card: Card

@@ -40,6 +40,7 @@ class TimmModel(TorchModel):
             min_length=1,
             description=f"{PRETRAINED}: those of the tag, which timm downloads; {RANDOM}: fresh ones; or the path of a"
             " .safetensors file",
+            identity=False,
         )
         tag: str = param(min_length=1, description="timm's name of one training of the network")
         image_size: int | None = param(

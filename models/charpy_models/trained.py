@@ -39,7 +39,7 @@ class TrainedModel(TorchModel):
     class Params(BaseParams):
         """Where it is."""
 
-        weights: str = param(min_length=1, description="the .safetensors file; its card lies beside it")
+        weights: str = param(min_length=1, description="the .safetensors file; its card lies beside it", identity=False)
         device: str = param("auto", description="auto (the GPU when there is one), cpu, cuda or cuda:N")
 
     def __init__(self, params: Params) -> None:

@@ -327,6 +327,20 @@ def test_a_changed_spec_is_not_that_of_the_identity(folder):
     assert line == "records: identity (spec.threats.0.queries): 60 / 100000"
 
 
+def test_a_parameter_that_the_identity_lacks_is_named_unless_it_says_where_something_lies(folder):
+    path = run(folder, models=[{"reference": "a_model:scores", "defenses": [RESIZED]}])
+    assert "spec.data.params.path" not in identity_in(path)
+    key = "spec.models.0.defenses.0.params.fill"
+    value = identity_in(path)[key]
+    forge(path, (f"DELETE FROM identity WHERE key = '{key}'",))
+    assert told(found(path)) == [f"records: identity ({key}): (none) / {value}"]
+
+
+def identity_in(path):
+    with RunFile.open(path) as run:
+        return run.identity
+
+
 def test_a_flipped_clean_prediction_and_label_are_named(folder):
     forge(folder / "run.charpy", ("UPDATE samples SET prediction = 1 - prediction WHERE sample = 2",))
     lines = told(found(folder / "run.charpy"))
@@ -433,6 +447,9 @@ KINDS = {
     "off the grid": {"threats": [{**THREATS[1], "queries": 100}], "grid": "none"},
     "unrestricted": {"threats": [{"norm": "unrestricted", "queries": 60, "battery": [{"kind": "color_shift"}]}]},
     "other metrics": {"metrics": [{"kind": "ssim", "params": {"window": 3}}, {"kind": "psnr"}]},
+    "the witnesses of another run": {
+        "threats": [{**THREATS[1], "battery": [{"kind": "transfer", "params": {"source": "run.charpy"}}]}]
+    },
     "a model that answers NaN": {"models": [{"reference": "a_model:nan"}]},
     "a defence": {"models": [{"reference": "a_model:scores", "defenses": [{"kind": "feature_squeezing"}]}]},
     "a seeded defence": {"models": [{"reference": "a_model:scores", "defenses": [RESIZED]}]},

@@ -14,16 +14,30 @@ class Params(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=False)
 
 
-def param(default: Any = ..., *, description: str, unit: str = "", source: str = "", **bounds: Any) -> Any:
+def param(
+    default: Any = ..., *, description: str, unit: str = "", source: str = "", identity: bool = True, **bounds: Any
+) -> Any:
     """A `Params` field with its unit and its source (paper and section, or 'ours').
 
+    With `identity=False` it says where something lies, or how it is fetched or asked, and is no part of what a run is
+    about: the run can be resumed with another value, since the component's `fingerprint()` says what was found there.
     `bounds` are Pydantic's: `ge`, `gt`, `le`, `lt`, `min_length`, `default_factory`, ...
     """
     extra: dict[str, Any] = {key: value for key, value in (("unit", unit), ("source", source)) if value}
+    if not identity:
+        extra["identity"] = False
     if "default_factory" in bounds:
         return Field(description=description, json_schema_extra=extra or None, **bounds)
     field: FieldInfo = Field(default, description=description, json_schema_extra=extra or None, **bounds)
     return field
+
+
+def locations(params: type[BaseModel]) -> frozenset[str]:
+    """The fields that are no part of what a run is about (`identity=False`)."""
+    extras = {name: field.json_schema_extra for name, field in params.model_fields.items()}
+    return frozenset(
+        name for name, extra in extras.items() if isinstance(extra, dict) and extra.get("identity") is False
+    )
 
 
 class Component:

@@ -1,11 +1,14 @@
-"""Whether the records of a run file fit each other: nothing but the file is needed."""
+"""Whether the records of a run file fit each other: nothing but the file is needed, and what its components declare."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from charpy.identity import locations_of, spec_values, stands_in
 from charpy.interfaces.certifier import THE_MODEL
+from charpy.plugins import Registry
 from charpy.runfile import RunFile
 from charpy.specs import OwnLevels, RunSpec
-from charpy.subjects import LOCATIONS, spec_values
 from charpy.verification.document import Check, Tally
 
 
@@ -24,7 +27,7 @@ def check_bytes(run: RunFile) -> Check:
     return tally.check()
 
 
-def check_records(run: RunFile, spec: RunSpec) -> Check:
+def check_records(run: RunFile, spec: RunSpec, registry: Registry) -> Check:
     """Every row against the others: results and witnesses, units and samples, the spec and the identity."""
     tally = Tally("records")
     audit = run.audit()
@@ -33,7 +36,7 @@ def check_records(run: RunFile, spec: RunSpec) -> Check:
     tally.right(max(0, sum(counts[table] for table in counts if table not in {"meta", "identity"}) - len(wrong)))
     for record, found, expected in wrong:
         tally.wrong(record, found, expected)
-    _identity(run, spec, tally)
+    _identity(run, spec, registry, tally)
     finished = bool(run.meta("finished", False))
     if not finished:
         tally.missing("the run is not finished: what was not done yet is not looked at")
@@ -69,14 +72,14 @@ def check_proofs(run: RunFile, spec: RunSpec) -> Check:
     return tally.check()
 
 
-def _identity(run: RunFile, spec: RunSpec, tally: Tally) -> None:
+def _identity(run: RunFile, spec: RunSpec, registry: Registry, tally: Tally) -> None:
     """The identity was made of the spec, the data and the models that the file holds."""
     identity = run.identity
     stored = {f"spec.{key}": value for key, value in spec_values(spec)}
     own = {f"spec.threats.{n}.levels" for n, threat in enumerate(spec.threats) if isinstance(threat.levels, OwnLevels)}
+    left_out = {f"spec.{place}" for place in locations_of(spec, registry)} | _of_attacks(identity)
     for key, value in stored.items():
-        left_out = key.rpartition(".")[2] in LOCATIONS | {"source"}
-        if key in identity or not left_out:
+        if key in identity or not stands_in(key, left_out):
             tally.equal(f"identity ({key})", identity.get(key, "(none)"), value)
     for key in identity.keys() - stored.keys() - own:
         if key.startswith("spec."):
@@ -88,3 +91,9 @@ def _identity(run: RunFile, spec: RunSpec, tally: Tally) -> None:
         for key, value in part["fingerprint"].items():
             named = f"model.{part['name']}.{key}"
             tally.equal(f"meta (models): {named}", value, identity.get(named, "(none)"))
+
+
+def _of_attacks(identity: Mapping[str, str]) -> set[str]:
+    """The parameters of attacks that have a fingerprint: any may say where something lies, and none is imported."""
+    places = {".".join(key.split(".")[1:5]) for key in identity if key.startswith("attack.threats.")}
+    return {f"spec.{place}.params" for place in places}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from charpy.errors import SpecError, unknown_name
+from charpy.identity import without_locations
 from charpy.interfaces.model import Model
 from charpy.judge import Judge
 from charpy.plugins import Registry
@@ -15,7 +16,6 @@ from charpy.preflight import Preflight
 from charpy.runfile import RunFile
 from charpy.specs import DataSpec, ModelSpec, RunSpec, parse
 from charpy.stages import Progress, Stage, Watch
-from charpy.subjects import LOCATIONS
 from charpy.verification.data import Reopened, check_data, opened_data
 from charpy.verification.document import Check, Tally
 from charpy.verification.models import check_clean, measured, opened_model, output_of, probe_of, tried
@@ -38,12 +38,12 @@ class Places:
     data: Mapping[str, Any] | None = None
     data_dir: str | None = None
 
-    def model(self, spec: ModelSpec) -> ModelSpec:
+    def model(self, spec: ModelSpec, registry: Registry) -> ModelSpec:
         """Where the model lies now."""
         reference = self.models.get(spec.title, self.models.get(_plain(spec)))
         if reference is None:
             return spec
-        params = {key: value for key, value in spec.params.items() if key not in LOCATIONS}
+        params = without_locations(spec, registry)
         return spec.model_copy(update={"name": spec.title, "reference": reference, "kind": None, "params": params})
 
     def dataset(self, spec: DataSpec) -> DataSpec:
@@ -75,7 +75,7 @@ def verify(
         _check_names(spec, places)
         watch.enter(Stage("verify", "the records of the run file"))
         yield check_bytes(run)
-        yield check_records(run, spec)
+        yield check_records(run, spec, registry)
         yield check_proofs(run, spec)
         watch.enter(Stage("verify", "the plan"))
         yield check_plan(run, spec, registry)
@@ -87,7 +87,8 @@ def verify(
         yield tally.check() if data is None else check_data(run, spec, data, tally)
         for number, model in enumerate(spec.models):
             watch.enter(Stage("verify", f"opening model {model.title}"))
-            yield from _Subject(run, spec, number, places.model(model), data, registry, told, watch).checks()
+            place = places.model(model, registry)
+            yield from _Subject(run, spec, number, place, data, registry, told, watch).checks()
 
 
 @dataclass

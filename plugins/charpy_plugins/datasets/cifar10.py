@@ -43,8 +43,10 @@ class Cifar10(ArrayDataset):
         """Which split, and where its files are."""
 
         split: Literal["train", "test"] = param("test", description="the published split")
-        data_dir: str | None = param(None, description="data folder; $CHARPY_DATA if not given")
-        download: bool = param(True, description="download missing files (SHA-256 verified, kept in the user's cache)")
+        data_dir: str | None = param(None, description="data folder; $CHARPY_DATA if not given", identity=False)
+        download: bool = param(
+            True, description="download missing files (SHA-256 verified, kept in the user's cache)", identity=False
+        )
 
     def __init__(self, params: Any = None) -> None:
         params = type(self).Params() if params is None else params

@@ -43,7 +43,7 @@ class Folder(Dataset):
     class Params(BaseParams):
         """The folder and how its pictures are made alike."""
 
-        path: str = param(description="the folder")
+        path: str = param(description="the folder", identity=False)
         resize: tuple[int, int] | None = param(
             None, description="height and width that every picture is given", unit="pixels"
         )

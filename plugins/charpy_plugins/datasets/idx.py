@@ -70,8 +70,10 @@ class IdxDataset(ArrayDataset):
         """Which split, and where its files are."""
 
         split: Split = param("test", description="the published split")
-        data_dir: str | None = param(None, description="data folder; $CHARPY_DATA if not given")
-        download: bool = param(True, description="download missing files (SHA-256 verified, kept in the user's cache)")
+        data_dir: str | None = param(None, description="data folder; $CHARPY_DATA if not given", identity=False)
+        download: bool = param(
+            True, description="download missing files (SHA-256 verified, kept in the user's cache)", identity=False
+        )
 
     title: ClassVar[str]
     names: ClassVar[tuple[str, ...]]

@@ -39,7 +39,7 @@ class Npz(ArrayDataset):
     class Params(BaseParams):
         """The file and what is what in it."""
 
-        path: str = param(description="the .npz file")
+        path: str = param(description="the .npz file", identity=False)
         images: str | None = param(None, description=f"name of the array of images; {' or '.join(IMAGES)} if not given")
         labels: str | None = param(None, description=f"name of the array of labels; {' or '.join(LABELS)} if not given")
         layout: Layout | None = param(

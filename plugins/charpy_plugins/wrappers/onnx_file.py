@@ -40,7 +40,9 @@ class OnnxModel(Model):
     class Params(BaseParams):
         """The file, and how images go in and answers come out."""
 
-        path: str = param(min_length=1, description="the .onnx file; weight files that it names lie in its folder")
+        path: str = param(
+            min_length=1, description="the .onnx file; weight files that it names lie in its folder", identity=False
+        )
         layout: Layout = param(
             Layout.AUTO, description="auto: as far as the input's shape leaves no doubt; nchw, nhwc, flat_chw, flat_hwc"
         )

@@ -77,20 +77,32 @@ class OpenInferenceModel(Model):
             "auto", description="what of its answers to a fixed batch is its identity; auto: what is always the same"
         )
         parallel: int = param(1, ge=1, le=64, description="requests at the same time")
-        timeout_seconds: float = param(60.0, gt=0, le=3600, description="for one answer", unit="s")
+        timeout_seconds: float = param(60.0, gt=0, le=3600, description="for one answer", unit="s", identity=False)
         retries: int = param(
-            5, ge=0, le=20, description="further tries after 429, 502, 503, 504, a time-out or a lost connection"
+            5,
+            ge=0,
+            le=20,
+            description="further tries after 429, 502, 503, 504, a time-out or a lost connection",
+            identity=False,
         )
         backoff_seconds: float = param(
-            0.5, gt=0, le=60, description="before the first further try; doubled for each", unit="s"
+            0.5, gt=0, le=60, description="before the first further try; doubled for each", unit="s", identity=False
         )
-        ready_seconds: float = param(60.0, ge=0, le=3600, description="how long the model may take to load", unit="s")
-        requests_per_second: float | None = param(None, gt=0, description="rate limit", unit="1/s")
-        rows_per_second: float | None = param(None, gt=0, description="rate limit", unit="1/s")
-        auth_env: str | None = param(None, description="NAME of the environment variable that holds the header's value")
-        auth_header: str = param("Authorization", pattern="^[A-Za-z0-9-]+$", description="name of that header")
-        ca_file: str | None = param(None, description="PEM file of certificates to trust; the usual ones if not given")
-        answer_mib: int = param(64, ge=1, le=4096, description="largest answer", unit="MiB")
+        ready_seconds: float = param(
+            60.0, ge=0, le=3600, description="how long the model may take to load", unit="s", identity=False
+        )
+        requests_per_second: float | None = param(None, gt=0, description="rate limit", unit="1/s", identity=False)
+        rows_per_second: float | None = param(None, gt=0, description="rate limit", unit="1/s", identity=False)
+        auth_env: str | None = param(
+            None, description="NAME of the environment variable that holds the header's value", identity=False
+        )
+        auth_header: str = param(
+            "Authorization", pattern="^[A-Za-z0-9-]+$", description="name of that header", identity=False
+        )
+        ca_file: str | None = param(
+            None, description="PEM file of certificates to trust; the usual ones if not given", identity=False
+        )
+        answer_mib: int = param(64, ge=1, le=4096, description="largest answer", unit="MiB", identity=False)
 
         @field_validator("std")
         @classmethod

@@ -42,7 +42,9 @@ class TorchModel(Model):
     class Params(BaseParams):
         """Where the weights are and which architecture they belong to."""
 
-        weights: str = param(min_length=1, description="a .safetensors file or a state dict saved by torch.save")
+        weights: str = param(
+            min_length=1, description="a .safetensors file or a state dict saved by torch.save", identity=False
+        )
         architecture: str = param(
             min_length=1,
             description="package.module:callable that returns an nn.Module, or the kind of a zoo model",

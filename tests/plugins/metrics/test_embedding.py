@@ -11,9 +11,10 @@ from torch import nn
 
 from charpy.errors import CharpyError, DataError, ModelError, UnknownNameError
 from charpy.evaluator import evaluate
+from charpy.identity import identity_of
 from charpy.plugins import registry
 from charpy.specs import ComponentSpec, DataSpec, ModelSpec, RunSpec
-from charpy.subjects import identity_of, open_dataset
+from charpy.subjects import open_dataset
 from charpy_plugins.metrics.embedding import Embedding
 
 GENERATOR = torch.Generator().manual_seed(5)

@@ -63,7 +63,9 @@ class Transfer(Attack):
     class Params(BaseParams):
         """Where the images come from."""
 
-        source: str | None = param(None, description="run file whose witnesses are tried", source=KOTYAN)
+        source: str | None = param(
+            None, description="run file whose witnesses are tried", source=KOTYAN, identity=False
+        )
         source_model: str | None = param(
             None, description="title of the model in that run; all of them if not given", source="ours"
         )
