@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from charpy.errors import DataError, SpecError
 from charpy.pixels import on_grid
+from charpy.texts import check_texts
 from charpy.threat import COUNTED, DUAL, FIRST_LEVEL, LAST_LEVEL, Grid, Norm
 
 if TYPE_CHECKING:
@@ -80,7 +81,10 @@ def check_samples(samples: Samples, *, shape: Shape, num_classes: int | None, gr
 
 
 def check_lengths(images: int, labels: tuple[int, ...], ids: tuple[str, ...], *, where: str) -> None:
-    """Refuse an empty set, unequal counts, one-hot labels and ids that name two samples; `labels` is their shape."""
+    """Refuse an empty set, unequal counts, one-hot labels and ids that are no text or name two samples.
+
+    `labels` is their shape.
+    """
     if images == 0:
         raise DataError(
             "no samples",
@@ -116,6 +120,7 @@ def check_lengths(images: int, labels: tuple[int, ...], ids: tuple[str, ...], *,
             expected="one id per sample",
             hint="give each sample an id of its own",
         )
+    check_texts(ids, where=where, error=DataError)
 
 
 def check_values(images: torch.Tensor, *, where: str, name: Callable[[int], str]) -> None:

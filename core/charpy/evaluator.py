@@ -34,6 +34,7 @@ from charpy.specs import Attackers, OwnLevels, RunSpec
 from charpy.stages import Progress, Stage, Watch
 from charpy.steadiness import answer_warnings, changed, rejection_warning, wavering
 from charpy.subjects import Subject, chosen_samples, open_dataset, subject_of
+from charpy.texts import check_texts
 from charpy.threat import OWN, ThreatModel
 from charpy.unit import Bench
 from charpy.walk import Walk, plan
@@ -64,12 +65,15 @@ def evaluate(
         DataError, ModelError, SpecError: before anything is written, if the input cannot be assessed.
     """
     plugins, watch = registry or installed(), watch or Watch()
+    check_texts(spec.model_dump(), where="spec")
     watch.enter(Stage("open", f"opening the data {spec.data.kind}"))
     data = dataset or open_dataset(spec.data, plugins)
+    check_texts({"name": data.name, "class_names": data.class_names}, where="data", error=DataError)
     indices = chosen_samples(data, spec.data)
     if not indices:
         raise DataError("no samples", where=data.name, expected="at least one", hint="give at least one image")
     models = list(subjects) if subjects is not None else [subject_of(model, plugins) for model in spec.models]
+    check_texts([subject.title for subject in models], where="models", error=ModelError)
     opened = [_opened(subject, watch) for subject in models]
     fingerprints = {subject.title: dict(model.fingerprint()) for subject, model in zip(models, opened, strict=True)}
     identity = identity_of(spec, data, fingerprints, plugins)

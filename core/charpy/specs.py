@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from charpy.errors import SpecError
 from charpy.gates import Gate, check_about
+from charpy.texts import check_texts
 from charpy.threat import BALLS, DUAL, FIRST_LEVEL, LAST_LEVEL, OWN, Goal, Grid, Norm, default_levels
 
 MOST = 2**53
@@ -271,6 +272,7 @@ def parse(
     Raises:
         SpecError: naming the field, what was found and expected, and the nearest known field for a typo.
     """
+    check_texts(data, where=where)
     try:
         text = json.dumps(dict(data), allow_nan=False)
     except (ValueError, TypeError) as cause:

@@ -23,6 +23,7 @@ from charpy.planned import PlannedAttack
 from charpy.planted import Drill, drill
 from charpy.random import Random, sample_keys
 from charpy.records import ResultRow, UnitKey, UnitRecord, WitnessRow
+from charpy.texts import storable
 from charpy.threads import threads
 from charpy.threat import Goal, ThreatModel
 
@@ -191,7 +192,8 @@ def _run(planned: PlannedAttack, task: Task) -> tuple[Any, str]:
     except ServiceError:
         raise
     except (Exception, SystemExit) as cause:  # noqa: BLE001 - a stranger's code; whatever it raises is recorded
-        return None, f"attack {planned.name} failed: {type(cause).__name__}: {str(cause).strip()[:500]}"
+        said = storable(str(cause).strip())
+        return None, f"attack {planned.name} failed: {type(cause).__name__}: {said[:500]}"
 
 
 def drawn_targets(random: Random, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
