@@ -20,6 +20,7 @@ from charpy.interfaces.dataset import Dataset
 from charpy.interfaces.model import Model
 from charpy.judge import Judge
 from charpy.lock import only_writer
+from charpy.outcome import Outcome
 from charpy.own_levels import own_levels
 from charpy.planned import certifiers_of, plan_rows
 from charpy.plugins import Registry
@@ -147,8 +148,15 @@ def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequenc
             for item in ready
         ],
     )
-    registry.notify("charpy_run_started", spec=spec, units=site.planned)
     finished = run.finished()
+    registry.notify(
+        "charpy_run_started",
+        spec=spec,
+        units=site.planned,
+        run_id=run.meta("run_id", ""),
+        done=len(finished),
+        outcomes=_outcomes(run, len(ready)),
+    )
     for index, item in enumerate(ready):
         correct = _clean(site, run, index, subjects[index].title, item.bench)
         for threat, attacks in zip(spec.threats, item.attacks, strict=True):
@@ -190,6 +198,12 @@ def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequenc
     registry.notify("charpy_run_finished", path=str(run.path))
     if late := [failure for failure in _listeners(registry) if failure not in listeners]:
         run.set_meta(warnings=[*run.meta("warnings"), *late])
+
+
+def _outcomes(run: RunFile, models: int) -> dict[str, int]:
+    """How many samples ended how, over all units that are there."""
+    units = [unit for index in range(models) for unit in run.units(index)]
+    return {outcome.value: sum(unit.get(outcome.value, 0) for unit in units) for outcome in Outcome}
 
 
 def _listeners(registry: Registry) -> list[str]:

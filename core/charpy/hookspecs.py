@@ -81,8 +81,9 @@ def charpy_commands() -> Components:
 
 
 @hookspec
-def charpy_run_started(spec: RunSpec, units: int) -> None:
-    """Called once when a run begins, with its spec and an estimate of its number of units."""
+def charpy_run_started(spec: RunSpec, units: int, run_id: str, done: int, outcomes: Mapping[str, int]) -> None:
+    """Called when a run begins or goes on, with its spec, an estimate of its number of units, an id that stays the same
+    when it is resumed, and what is there already: how many units are done, and how many samples ended how in them."""
 
 
 @hookspec

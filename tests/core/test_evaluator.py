@@ -397,6 +397,38 @@ def test_a_listener_that_raises_costs_nothing_and_is_reported(tmp_path):
     assert any("deaf" in warning and "no ears" in warning for warning in report["warnings"])
 
 
+def test_a_resumed_run_tells_its_listeners_what_is_there_already(tmp_path):
+    starts, counted = [], []
+
+    class Tracker:
+        @hookimpl
+        def charpy_run_started(self, run_id, done, outcomes):
+            starts.append((run_id, done, dict(outcomes)))
+
+        @hookimpl
+        def charpy_outcomes(self, outcomes):
+            counted.append(dict(outcomes))
+            if len(counted) == 3:
+                raise KeyboardInterrupt
+
+    registry = Registry()
+    registry.add(Tracker(), "tracker")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, registry=registry)
+    path = run(tmp_path, registry=registry)
+    (first, begun, nothing), (second, done, there) = starts
+    assert (begun, sum(nothing.values())) == (0, 0)
+    assert (second, done) == (first, 3)
+    assert there == {name: sum(counts[name] for counts in counted[:3]) for name in counted[0]}
+    assert sum(there.values()) > 0
+    with RunFile.open(path) as file:
+        assert file.meta("run_id") == first
+        assert len(file.units(0)) == len(counted)
+    other = tmp_path / "other.charpy"
+    run(other, registry=registry)
+    assert starts[2][0] != first
+
+
 def test_a_listener_that_raises_at_the_end_is_reported_too(tmp_path):
     class Late:
         @hookimpl

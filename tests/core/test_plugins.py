@@ -272,7 +272,7 @@ def test_events_reach_every_plugin_that_listens():
     found = Registry([])
     found.add(Listener("a"), "a")
     found.add(Listener("b"), "b")
-    found.hooks.hook.charpy_run_started(spec=None, units=3)
+    found.hooks.hook.charpy_run_started(spec=None, units=3, run_id="a", done=0, outcomes={})
     found.hooks.hook.charpy_run_finished(path="run.charpy")
     assert sorted(heard) == [
         ("a", "finished", "run.charpy"), ("a", "started", 3), ("b", "finished", "run.charpy"), ("b", "started", 3),

@@ -1,8 +1,8 @@
 """Runs as MLflow runs: what was run, progress, and at the end the figures and report.json.
 
 On where CHARPY_MLFLOW names an experiment (`1`: charpy). Where it goes is MLflow's business: MLFLOW_TRACKING_URI and
-the like. Needs `pip install charpy[mlflow]`. Each process that computes has an MLflow run of its own; one that did not
-come to its end is marked FAILED where it still could be, and stays RUNNING where it was killed.
+the like. Needs `pip install charpy[mlflow]`. One that did not come to its end is marked FAILED where it still could be,
+and stays RUNNING where it was killed; resumed, it is found by its tag and goes on.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from charpy.specs import RunSpec
 
 VARIABLE = "CHARPY_MLFLOW"
+TAG = "charpy.run_id"
 TAG_CHARACTERS = 5000
 
 
@@ -33,8 +34,10 @@ class MlflowEvents:
         self._counts: Counter[str] = Counter()
 
     @hookimpl
-    def charpy_run_started(self, spec: RunSpec, units: int) -> None:
-        """Open the MLflow run."""
+    def charpy_run_started(
+        self, spec: RunSpec, units: int, run_id: str, done: int, outcomes: Mapping[str, int]
+    ) -> None:
+        """Open the MLflow run, or the one that this run began in."""
         self._client = None
         experiment = os.environ.get(VARIABLE, "")
         if experiment in ("", "0"):
@@ -49,9 +52,14 @@ class MlflowEvents:
         name = "charpy" if experiment == "1" else experiment
         known = client.get_experiment_by_name(name)
         where = known.experiment_id if known is not None else client.create_experiment(name)
-        tags = {"mlflow.source.name": "charpy", "charpy.planned_units": str(units)}
-        self._run = client.create_run(where, run_name=visible(spec.name), tags=tags).info.run_id
-        self._client, self._units, self._counts = client, 0, Counter()
+        begun = client.search_runs([where], f"tags.`{TAG}` = '{run_id}'", max_results=1) if run_id else []
+        if begun:
+            self._run = begun[0].info.run_id
+            client.update_run(self._run, status="RUNNING")
+        else:
+            tags = {"mlflow.source.name": "charpy", "charpy.planned_units": str(units), TAG: run_id}
+            self._run = client.create_run(where, run_name=visible(spec.name), tags=tags).info.run_id
+        self._client, self._units, self._counts = client, done, Counter(outcomes)
         atexit.register(self._given_up)
         client.log_batch(self._run, params=[Param(key, value) for key, value in settings(spec).items()])
 

@@ -1,8 +1,8 @@
 """Runs as Weights & Biases runs: what was run, progress, and at the end the figures and report.json.
 
 On where CHARPY_WANDB names a project (`1`: charpy). Where it goes is its client's business: WANDB_API_KEY, WANDB_MODE
-(`offline` writes to the working directory) and the like. Needs `pip install charpy[wandb]`. Each process that computes
-has a run of its own; one that was killed is shown as crashed there.
+(`offline` writes to the working directory) and the like. Needs `pip install charpy[wandb]`. One that was killed is
+shown as crashed there; resumed, it goes on under the same id.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ class WandbEvents:
         self._counts: Counter[str] = Counter()
 
     @hookimpl
-    def charpy_run_started(self, spec: RunSpec, units: int) -> None:
-        """Open the W&B run."""
+    def charpy_run_started(
+        self, spec: RunSpec, units: int, run_id: str, done: int, outcomes: Mapping[str, int]
+    ) -> None:
+        """Open the W&B run, or the one that this run began in."""
         self._run = None
         project = os.environ.get(VARIABLE, "")
         if project in ("", "0"):
@@ -41,9 +43,11 @@ class WandbEvents:
         from charpy.reports.flat import settings
         from charpy.reports.inert import visible
 
-        self._units, self._counts = 0, Counter()
+        self._units, self._counts = done, Counter(outcomes)
         self._run = wandb.init(
             project="charpy" if project == "1" else project,
+            id=run_id or None,
+            resume="allow",
             name=visible(spec.name),
             config={**settings(spec), "planned_units": units},
             settings=wandb.Settings(console="off", silent=True),

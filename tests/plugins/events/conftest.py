@@ -13,6 +13,7 @@ import pytest
 from charpy.plugins import Registry
 from charpy.specs import RunSpec, parse
 
+COUNTS = ({"broken": 1, "held": 3}, {"broken": 0, "held": 4})
 HOSTILE = "a:b\x1b[31m\u202e <script>\n"
 
 
@@ -28,19 +29,24 @@ def synthetic() -> ModuleType:
 
 
 @pytest.fixture
-def happen(synthetic: ModuleType, tmp_path: Path) -> Iterator[Callable[[object], Registry]]:
-    """Tells a listener of a run of one model with a hostile name: two units, then its end; returns the registry."""
+def happen(synthetic: ModuleType, tmp_path: Path) -> Iterator[Callable[..., Registry]]:
+    """Tells a listener of a run of one model with a hostile name: two units, then its end; returns the registry.
+
+    With `last` it is killed after so many units; with `first` it goes on after as many.
+    """
     plan = synthetic.Plan(HOSTILE, finds=synthetic.FRAIL.finds)
     with synthetic.build(tmp_path / "run.charpy", (plan,), drills=synthetic.DRILLS) as run:
 
-        def tell(listener: object) -> Registry:
+        def tell(listener: object, first: int = 0, last: int = len(COUNTS), run_id: str = "f00d") -> Registry:
             registry = Registry([])
             registry.add(listener, "tracker")
-            spec = parse(RunSpec, {**run.spec, "name": HOSTILE})
-            registry.notify("charpy_run_started", spec=spec, units=8)
-            for counts in ({"broken": 1, "held": 3}, {"broken": 0, "held": 4}):
+            before = {name: sum(counts[name] for counts in COUNTS[:first]) for name in COUNTS[0]}
+            started = {"units": 8, "run_id": run_id, "done": first, "outcomes": before}
+            registry.notify("charpy_run_started", spec=parse(RunSpec, {**run.spec, "name": HOSTILE}), **started)
+            for counts in COUNTS[first:last]:
                 registry.notify("charpy_outcomes", unit={"norm": "l0", "th": 1}, outcomes=counts)
-            registry.notify("charpy_run_finished", path=str(run.path))
+            if last == len(COUNTS):
+                registry.notify("charpy_run_finished", path=str(run.path))
             return registry
 
         yield tell

@@ -28,12 +28,11 @@ class Artifact:
 class Run:
     """What of a W&B run is used."""
 
-    id = "abc"
-
-    def __init__(self):
-        self.rows, self.summary, self.artifacts, self.finished = [], {}, [], False
+    def __init__(self, name):
+        self.id, self.rows, self.summary, self.artifacts, self.finished = name, [], {}, [], False
 
     def log(self, data, step=None, commit=None):
+        assert not self.rows or step > self.rows[-1][0], "W&B drops what is no later step"
         self.rows.append((step, data))
 
     def log_artifact(self, artifact):
@@ -45,12 +44,14 @@ class Run:
 
 @pytest.fixture
 def wandb(monkeypatch):
-    """The stand-in as the module `wandb`; `made` holds (what it was opened with, run)."""
+    """The stand-in as the module `wandb`; `made` holds (what it was opened with, run), `runs` those of the server."""
     module = ModuleType("wandb")
-    module.made = []
+    module.made, module.runs = [], {}
 
-    def init(project=None, name=None, config=None, settings=None):
-        run = Run()
+    def init(project=None, name=None, config=None, settings=None, id=None, resume=None):  # noqa: A002
+        key = (project, id or f"run {len(module.made)}")
+        assert resume == "allow" or key not in module.runs
+        run = module.runs.setdefault(key, Run(key[1]))
         module.made.append(({"project": project, "name": name, "config": config}, run))
         return run
 
@@ -82,6 +83,24 @@ def test_it_logs_what_was_run_how_far_it_is_and_what_was_found(happen, wandb, mo
     (artifact,) = run.artifacts
     assert json.loads(artifact.files["report.json"])["schema"] == "charpy.report/1"
     assert run.finished
+
+
+def test_a_resumed_run_goes_on_under_the_same_id(happen, wandb, monkeypatch):
+    monkeypatch.setenv("CHARPY_WANDB", "1")
+    assert not happen(WandbEvents(), last=1).failures
+    assert not happen(WandbEvents(), first=1).failures
+    (run,) = wandb.runs.values()
+    assert run.id == "f00d"
+    assert [(step, row["units"], row["outcomes/held"]) for step, row in run.rows] == [(1, 1.0, 3.0), (2, 2.0, 7.0)]
+    assert run.finished
+
+
+@pytest.mark.parametrize("run_id", ["f00d", ""])
+def test_another_run_is_another_one(happen, wandb, monkeypatch, run_id):
+    monkeypatch.setenv("CHARPY_WANDB", "1")
+    for own in (run_id, run_id and "beef"):
+        assert not happen(WandbEvents(), run_id=own).failures
+    assert len(wandb.runs) == 2
 
 
 def test_without_the_package_the_run_goes_on_and_says_so(happen, monkeypatch):
