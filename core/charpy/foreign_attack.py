@@ -44,6 +44,11 @@ class OneRun(NamedTuple):
     classes: int
     task: Task
 
+    @property
+    def wanted(self) -> torch.Tensor:
+        """The target, or the label to get away from where there is none, `(1,)`."""
+        return self.label if self.target is None else self.target
+
 
 def peer(norms: str, family: str = "distortion", access: str = "gradients", *, targeted: bool = True) -> Peer:
     """`peer("linf l2", "optimality", "labels")`."""

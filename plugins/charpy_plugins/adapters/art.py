@@ -77,6 +77,6 @@ class Art(ForeignAttack):
             "verbose": False,
         }
         attack = cls(classifier, **self.options(cls, **usual))
-        wanted = torch.nn.functional.one_hot(one.label if one.target is None else one.target, one.classes).numpy()
+        wanted = torch.nn.functional.one_hot(one.wanted, one.classes).numpy()
         found = torch.as_tensor(attack.generate(x=one.image.numpy(), y=wanted))
         return found.to(torch.float32)

@@ -60,5 +60,5 @@ class Torchattacks(ForeignAttack):
         attack = cls(one.module, **self.options(cls, **usual))
         if one.target is not None:
             attack.set_mode_targeted_by_label(quiet=True)
-        found: torch.Tensor = attack(one.image, one.label if one.target is None else one.target)
+        found: torch.Tensor = attack(one.image, one.wanted)
         return found

@@ -57,6 +57,16 @@ def lies(honest: type, **parts: Any) -> type:
     return type("Liar", (honest,), {"__doc__": "Lies about one thing.", **parts})
 
 
+def common(honest: type) -> dict[str, Any]:
+    """Of the checks that every contract has."""
+    return {
+        "test_has_a_summary": lies(honest, __doc__="no sentence"),
+        "test_every_parameter_is_documented": lies(honest, Params=Bare),
+        "test_unknown_parameters_are_refused": lies(honest, Params=Forgiving),
+        "test_effects_name_parameters": (honest, {"effects": {"faktor": 1.0}}),
+    }
+
+
 # Metrics
 
 
@@ -117,10 +127,7 @@ METRICS = {
     "test_leaves_global_state_alone": called(seeded),
     "test_each_effect_is_one": lies(Change, __call__=lambda self, a, b: Change()(a, b)),
     "test_its_fingerprint_is_stable": lies(Change, fingerprint=names_it),
-    "test_has_a_summary": lies(Change, __doc__="no sentence"),
-    "test_every_parameter_is_documented": lies(Change, Params=Bare),
-    "test_unknown_parameters_are_refused": lies(Change, Params=Forgiving),
-    "test_effects_name_parameters": (Change, {"effects": {"faktor": 1.0}}),
+    **common(Change),
 }  # fmt: skip
 
 # Models
@@ -188,10 +195,7 @@ MODELS = {
     "test_its_graph_is_the_model": OtherGraph,
     "test_references_that_are_not_its_own_are_left_to_others": lies(Straight, accepts=classmethod(lambda *_: {})),
     "test_export_writes_a_file_or_says_why_not": lies(Straight, export=lambda self, path: {}),
-    "test_has_a_summary": lies(Straight, __doc__="no sentence"),
-    "test_every_parameter_is_documented": lies(Straight, Params=Bare),
-    "test_unknown_parameters_are_refused": lies(Straight, Params=Forgiving),
-    "test_effects_name_parameters": (Straight, {"effects": {"faktor": 1.0}}),
+    **common(Straight),
 }
 
 # Defences
@@ -249,10 +253,7 @@ DEFENSES = {
     "test_each_effect_is_one": lies(Fade, transform=lambda self, images: images * 0.5),
     "test_leaves_its_images_alone": faded(lambda y, x: x.mul_(0.5)),
     "test_leaves_global_state_alone": faded(lambda y, x: torch.manual_seed(0) and y),
-    "test_has_a_summary": lies(Fade, __doc__="no sentence"),
-    "test_every_parameter_is_documented": lies(Fade, Params=Bare),
-    "test_unknown_parameters_are_refused": lies(Fade, Params=Forgiving),
-    "test_effects_name_parameters": (Fade, {"effects": {"faktor": 1.0}}),
+    **common(Fade),
 }
 
 
@@ -285,10 +286,7 @@ DETECTORS = {
     "test_a_score_depends_on_its_image_alone": flags(lambda v, m, x: v / v.sum()),
     "test_the_model_stays_as_it_is": flags(retune),
     "test_each_effect_is_one": lies(Loud, flag=lambda self, model, images: model.predict(images).var(1)),
-    "test_has_a_summary": lies(Loud, __doc__="no sentence"),
-    "test_every_parameter_is_documented": lies(Loud, Params=Bare),
-    "test_unknown_parameters_are_refused": lies(Loud, Params=Forgiving),
-    "test_effects_name_parameters": (Loud, {"effects": {"faktor": 1.0}}),
+    **common(Loud),
 }
 
 
@@ -337,10 +335,7 @@ TRAININGS = {
     "test_the_same_lesson_gives_the_same_images": lessons(lambda y, lesson: y * random.random()),
     "test_declares_how_it_trains": lies(Noise, phases=0),
     "test_goes_on_from_its_state": Forgetful,
-    "test_has_a_summary": lies(Noise, __doc__="no sentence"),
-    "test_every_parameter_is_documented": lies(Noise, Params=Bare),
-    "test_unknown_parameters_are_refused": lies(Noise, Params=Forgiving),
-    "test_effects_name_parameters": (Noise, {"effects": {"faktor": 1.0}}),
+    **common(Noise),
 }
 
 # Certifiers
@@ -394,10 +389,7 @@ CERTIFIERS = {
     ),
     "test_a_sample_does_not_depend_on_the_others": proves(lambda y, *given: y & (len(y) > 1)),
     "test_leaves_its_inputs_alone": proves(forget),
-    "test_has_a_summary": lies(Exact, __doc__="no sentence"),
-    "test_every_parameter_is_documented": lies(Exact, Params=Bare),
-    "test_unknown_parameters_are_refused": lies(Exact, Params=Forgiving),
-    "test_effects_name_parameters": (Exact, {"effects": {"faktor": 1.0}}),
+    **common(Exact),
 }  # fmt: skip
 
 # Datasets
@@ -480,10 +472,7 @@ DATASETS = {
     "test_its_fingerprint_follows_its_content": lies(Grains, fingerprint=lambda self: "grains"),
     "test_references_that_are_not_its_own_are_left_to_others": lies(Grains, accepts=classmethod(lambda *_: {})),
     "test_leaves_global_state_alone": reads(lambda s, rows, d: torch.manual_seed(0) and s),
-    "test_has_a_summary": lies(Grains, __doc__="no sentence"),
-    "test_every_parameter_is_documented": lies(Grains, Params=Bare),
-    "test_unknown_parameters_are_refused": lies(Grains, Params=Forgiving),
-    "test_effects_name_parameters": (Grains, {"effects": {"faktor": 1.0}}),
+    **common(Grains),
 }  # fmt: skip
 
 EVERY = {

@@ -7,6 +7,7 @@ import os
 import random
 import sys
 import threading
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -182,7 +183,7 @@ class Moody(ForeignAttack):
 
     package, module, extra = "pytest", "tests", ""
     source = "ours"
-    known = {"Moody": peer("linf"), "Hopeless": peer("linf"), "Labels": peer("linf", access="labels")}  # noqa: RUF012
+    known: ClassVar = {"Moody": peer("linf"), "Hopeless": peer("linf"), "Labels": peer("linf", access="labels")}
 
     class Params(ForeignAttack.Params):
         """Which."""
@@ -318,18 +319,19 @@ def test_every_known_name_is_a_class_of_the_library(library):
     assert not missing
 
 
-class FoolboxPgd(AttackContract):
+class Pgd(AttackContract):
+    effects: ClassVar = {"options": {"steps": 3}}
+    factor, queries, usual, randomised = 1.3, 60, 10, True
+
+
+class FoolboxPgd(Pgd):
     component = Foolbox
-    params = {"attack": "LinfPGD", "options": {"steps": 40}}  # noqa: RUF012
-    effects = {"options": {"steps": 3}}  # noqa: RUF012
-    factor, queries, usual, randomised = 1.3, 60, 10, True
+    params: ClassVar = {"attack": "LinfPGD", "options": {"steps": 40}}
 
 
-class TorchattacksPgd(AttackContract):
+class TorchattacksPgd(Pgd):
     component = Torchattacks
-    params = {"attack": "PGD", "options": {"steps": 40, "alpha": 0.01}}  # noqa: RUF012
-    effects = {"options": {"steps": 3}}  # noqa: RUF012
-    factor, queries, usual, randomised = 1.3, 60, 10, True
+    params: ClassVar = {"attack": "PGD", "options": {"steps": 40, "alpha": 0.01}}
 
 
 @pytest.mark.parametrize("contract", [FoolboxPgd, TorchattacksPgd])
