@@ -18,7 +18,8 @@ from charpy.preflight import preflight
 from charpy.random import Random
 from charpy.testing.linear import LinearClassifier, LinearModel
 from charpy.threat import Access, Goal, Norm, ThreatModel
-from charpy.voting import ROWS, VoteCertifier, VotingModel, VotingParams, lower_bound
+from charpy.vote_certifier import VoteCertifier, lower_bound
+from charpy.voting import ROWS, VotingModel, VotingParams
 
 SHAPE = (2, 3, 3)
 THREAT = ThreatModel(norm=Norm.L0, radius=1)

@@ -8,7 +8,8 @@ from fractions import Fraction
 import torch
 
 from charpy.threat import Norm, ThreatModel
-from charpy.voting import VoteCertifier, VotingModel
+from charpy.vote_certifier import VoteCertifier
+from charpy.voting import VotingModel
 from charpy_plugins.defenses.randomized_ablation import Ablated
 
 

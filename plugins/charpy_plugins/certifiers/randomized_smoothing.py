@@ -8,7 +8,8 @@ import torch
 
 from charpy.pixels import REAL_TOLERANCE
 from charpy.threat import BALLS, Grid, Norm, ThreatModel
-from charpy.voting import VoteCertifier, VotingModel
+from charpy.vote_certifier import VoteCertifier
+from charpy.voting import VotingModel
 from charpy_plugins.defenses.randomized_smoothing import Smoothed
 
 
