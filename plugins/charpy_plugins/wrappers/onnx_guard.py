@@ -9,17 +9,16 @@ the weights of other files put in: ONNX Runtime opens no file at all.
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import onnx
 
 from charpy.errors import ModelError, UnsafeFileError
+from charpy_plugins.wrappers.onnx_external import item_size, take_in
 
 MAX_BYTES = 2**31 - 1
 """Largest model, weights included: what a protobuf can hold."""
@@ -139,7 +138,7 @@ def inspect(path: Path) -> Inspected:
     for tensor in tensors:
         _check_logical(list(tensor.dims), tensor, where)
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-            room -= _take_in(tensor, path.parent, files, where)
+            room -= take_in(tensor, path.parent, files, MAX_BYTES, where)
             if room < 0:
                 raise UnsafeFileError(
                     "the weights are too large",
@@ -220,7 +219,7 @@ def _check_node(node: onnx.NodeProto, own: set[tuple[str, str]], where: str) -> 
 
 def _check_logical(dims: list[int], tensor: onnx.TensorProto, where: str) -> None:
     """Refuse a shape that alone is larger than any weight: a few bytes may describe a full memory."""
-    if any(size < 0 for size in dims) or prod(dims) * _item_size(tensor.data_type) > MAX_VALUE_BYTES:
+    if any(size < 0 for size in dims) or prod(dims) * item_size(tensor.data_type) > MAX_VALUE_BYTES:
         raise UnsafeFileError(
             f"tensor {tensor.name!r} is too large",
             where=where,
@@ -228,91 +227,6 @@ def _check_logical(dims: list[int], tensor: onnx.TensorProto, where: str) -> Non
             expected=f"{MAX_VALUE_BYTES} bytes",
             hint="export the model again with smaller tensors",
         )
-
-
-def _item_size(data_type: int) -> int:
-    try:
-        return max(1, int(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize))
-    except (KeyError, TypeError, ValueError):
-        return 1
-
-
-def _take_in(tensor: onnx.TensorProto, folder: Path, files: dict[str, bytes], where: str) -> int:
-    """Put the tensor's bytes from the file that it names into the tensor; how many they are."""
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
-    if location not in files:
-        files[location] = _read_beside(folder, location, tensor.name, where)
-    content = files[location]
-    try:
-        offset = int(entries.get("offset") or 0)
-        length = int(entries.get("length") or len(content) - offset)
-    except ValueError:
-        offset, length = -1, -1
-    needed = prod(tensor.dims) * _item_size(tensor.data_type)
-    if offset < 0 or length < 0 or offset + length > len(content) or length > needed:
-        raise UnsafeFileError(
-            f"tensor {tensor.name!r} does not fit the file that it names",
-            where=where,
-            found=f"offset {entries.get('offset')!r}, length {entries.get('length')!r} in {location!r} "
-            f"of {len(content)} bytes, for shape {list(tensor.dims)}",
-            expected=f"{needed} bytes",
-            hint="export the model again, and keep its weight files as they were written",
-        )
-    del tensor.external_data[:]
-    tensor.data_location = onnx.TensorProto.DEFAULT
-    tensor.raw_data = content[offset : offset + length]
-    return length
-
-
-def _read_beside(folder: Path, location: str, name: str, where: str) -> bytes:
-    """The file at `location`, which must lie in `folder`, be reached without links and have no other name."""
-    parts = PurePosixPath(location).parts
-    reason = ""
-    if not location or "\\" in location or ":" in location or "*" in location or "\0" in location:
-        # `*` begins ONNX Runtime's marker for "this offset is an address in memory"
-        reason = "is no plain relative path"
-    elif location.startswith("/") or ".." in parts:
-        reason = "lies outside the model's folder"
-    else:
-        step = folder
-        for part in parts:
-            step = step / part
-            if step.is_symlink():
-                reason = "is reached through a symbolic link"
-    if reason:
-        raise _refused_location(reason, location, name, where)
-    try:
-        # non-blocking: opening a named pipe would otherwise wait for a writer for ever
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-        descriptor = os.open(folder / location, flags)
-    except OSError as cause:
-        raise ModelError(
-            "a file of weights is missing",
-            where=where,
-            found=f"{location!r} of tensor {name!r}: {cause.strerror}",
-            hint="keep the .onnx file and its weight files in one folder",
-        ) from None
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise _refused_location("is no regular file", location, name, where)
-    with os.fdopen(descriptor, "rb") as file:
-        if status.st_nlink > 1:
-            raise _refused_location("has another name somewhere (a hard link)", location, name, where)
-        if status.st_size > MAX_BYTES:
-            raise _refused_location("is too large", location, name, where)
-        return file.read()
-
-
-def _refused_location(reason: str, location: str, name: str, where: str) -> UnsafeFileError:
-    return UnsafeFileError(
-        f"the weights of tensor {name!r} are in a file that {reason}",
-        where=where,
-        found=repr(location),
-        expected="a plain file beside the model, in its folder",
-        hint="onnx.save(model, path, save_as_external_data=False) puts the weights into the model",
-    )
 
 
 def _check_values(proto: onnx.ModelProto, where: str) -> None:
@@ -326,7 +240,7 @@ def _check_values(proto: onnx.ModelProto, where: str) -> None:
         return  # ONNX Runtime infers shapes again, and reports what is wrong with them
     for value in inferred.graph.value_info:
         dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim if dim.HasField("dim_value")]
-        if prod(dims) * _item_size(value.type.tensor_type.elem_type) > MAX_VALUE_BYTES:
+        if prod(dims) * item_size(value.type.tensor_type.elem_type) > MAX_VALUE_BYTES:
             raise UnsafeFileError(
                 f"the graph computes a tensor that is too large: {value.name!r}",
                 where=where,
