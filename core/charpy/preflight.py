@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from charpy.errors import CharpyError, DataError, ModelError
-from charpy.global_state import generator_states, global_state_kept
+from charpy.errors import DataError, ModelError
+from charpy.global_state import global_state_kept
 from charpy.interfaces.model import Model, Output
 from charpy.memory import out_of_memory, release
 from charpy.pixels import as_images
+from charpy.questioner import Questioner, name_of
 from charpy.threat import Access
 
 PROBE = 64
@@ -83,7 +84,7 @@ def _looked_at(model: Model, images: torch.Tensor, labels: torch.Tensor | None) 
     state = model.state_digest()
     notes: list[str] = []
     with global_state_kept(notes):
-        questioner = _Questioner(model, notes)
+        questioner = Questioner(model, notes)
         answers = [questioner.ask(probe) for _ in range(PASSES)]
         questioner.note_reseeding()
         first = answers[0]
@@ -93,7 +94,7 @@ def _looked_at(model: Model, images: torch.Tensor, labels: torch.Tensor | None) 
     if model.state_digest() != state:
         raise ModelError(
             "the model changes itself when it predicts",
-            where=_name(model),
+            where=name_of(model),
             found="parameters, buffers or train mode differ after the probe",
             hint="put it in eval mode; BatchNorm statistics and caches must not be updated",
         )
@@ -104,121 +105,11 @@ def _looked_at(model: Model, images: torch.Tensor, labels: torch.Tensor | None) 
     return Preflight(classes, output, access, tuple(notes), deterministic, batch_invariant, inferred)
 
 
-def describe(answer: object) -> str:
-    """What a model's answer is, with its shapes: for error messages."""
-    if hasattr(answer, "shape") and hasattr(answer, "dtype"):
-        return f"{type(answer).__name__} {tuple(answer.shape)} {answer.dtype}"
-    if isinstance(answer, tuple | list):
-        return f"{type(answer).__name__} of {len(answer)}: " + ", ".join(describe(part) for part in answer[:3])
-    return type(answer).__qualname__
-
-
-class _Questioner:
-    """Asks the model on copies, and checks the form of every answer."""
-
-    def __init__(self, model: Model, notes: list[str]) -> None:
-        self.model, self.notes = model, notes
-        self._classes: int | None = None
-        self._generators_moved: list[bool] = []
-
-    def ask(self, images: torch.Tensor, *, gradients: bool = False) -> torch.Tensor:
-        """The checked answer; with `gradients`, in grad mode and connected to the images where the model allows it."""
-        given = images.clone().requires_grad_(gradients)
-        before = generator_states()
-        with torch.set_grad_enabled(gradients):
-            answer = self._predict(given)
-            if torch.is_grad_enabled() != gradients:
-                self._note("the model switches the grad mode; it is restored")
-        self._generators_moved.append(generator_states() != before)
-        if given.shape != images.shape or not torch.equal(given.detach(), images):
-            raise ModelError(
-                "the model changes the images that it is given",
-                where=_name(self.model),
-                expected="images as they were",
-                hint="work on a copy: `images = images - mean`, not `images -= mean`",
-            )
-        return self._checked(answer, images)
-
-    def note_reseeding(self) -> None:
-        """A generator that moves on the first pass and never again was set back to the same state on every pass."""
-        first, *rest = self._generators_moved
-        if first and not any(rest):
-            self._note("the model reseeds a global random generator; it is restored")
-
-    def _predict(self, given: torch.Tensor) -> object:
-        try:
-            return self.model.predict(given)
-        except CharpyError:
-            raise
-        except SystemExit as cause:
-            raise ModelError(
-                "the model tried to end the process",
-                where=_name(self.model),
-                found=f"SystemExit({cause.code!r})",
-                hint="take the exit out of the model; it answers or raises",
-            ) from None
-        except Exception as cause:
-            text = str(cause).strip().splitlines()
-            raise ModelError(
-                "the model fails on images of the data",
-                where=_name(self.model),
-                found=f"{tuple(given.shape)}: {type(cause).__name__}: {text[0] if text else ''}"[:400],
-                expected=f"images (N, {', '.join(map(str, self.model.input_shape or ('C', 'H', 'W')))})",
-                hint="try it on one batch of the data by itself; its own traceback says more",
-            ) from cause
-
-    def _checked(self, answer: object, images: torch.Tensor) -> torch.Tensor:
-        rows, labels = len(images), self.model.output is Output.LABELS
-        expected = f"int64 ({rows},) labels" if labels else f"float32 ({rows}, K) scores"
-        if (
-            not isinstance(answer, torch.Tensor)
-            or answer.ndim != (1 if labels else 2)
-            or len(answer) != rows
-            or answer.dtype == torch.bool
-            or (answer.is_floating_point() or answer.is_complex()) is labels
-            or answer.is_complex()
-        ):
-            looks_like_labels = isinstance(answer, torch.Tensor) and answer.ndim == 1 and not labels
-            raise ModelError(
-                "the model's answer has the wrong form",
-                where=_name(self.model),
-                found=f"{describe(answer)} for images {tuple(images.shape)}",
-                expected=expected,
-                hint="declare `output: labels` if it predicts classes"
-                if looks_like_labels
-                else "return one row of answers for each image, in their order, and nothing else",
-            )
-        if not labels:
-            self._check_classes(answer, images)
-            if answer.dtype != torch.float32:
-                self._note(f"answers are {str(answer.dtype).removeprefix('torch.')}; converted to float32")
-            answer = answer.float()
-        return answer.detach() if not torch.is_grad_enabled() else answer
-
-    def _check_classes(self, answer: torch.Tensor, images: torch.Tensor) -> None:
-        known = self._classes if self._classes is not None else self.model.num_classes
-        if answer.shape[1] < 2 or (known is not None and answer.shape[1] != known):
-            raise ModelError(
-                "the model's number of classes is wrong",
-                where=_name(self.model),
-                found=f"{tuple(answer.shape)} for images {tuple(images.shape)}",
-                expected="at least 2 columns" if known is None else f"{known} columns, as declared or as before",
-                hint="a single score per image must be turned into two columns"
-                if answer.shape[1] == 1
-                else "answer with one column per class, whatever the batch holds",
-            )
-        self._classes = answer.shape[1]
-
-    def _note(self, text: str) -> None:
-        if text not in self.notes:
-            self.notes.append(text)
-
-
 def _check_input_shape(model: Model, probe: torch.Tensor) -> None:
     if model.input_shape is not None and tuple(probe.shape[1:]) != tuple(model.input_shape):
         raise ModelError(
             "the images do not have the model's shape",
-            where=_name(model),
+            where=name_of(model),
             found=f"images (C, H, W) = {tuple(probe.shape[1:])}",
             expected=f"{tuple(model.input_shape)}",
             hint="give the data set that the model was trained on, or images of that size",
@@ -236,7 +127,7 @@ def _same_answers(first: torch.Tensor, others: list[torch.Tensor], notes: list[s
     return True
 
 
-def _batch_invariant(questioner: _Questioner, probe: torch.Tensor, first: torch.Tensor, notes: list[str]) -> bool:
+def _batch_invariant(questioner: Questioner, probe: torch.Tensor, first: torch.Tensor, notes: list[str]) -> bool:
     """Whether answers stay when the order, the neighbours and the size of the batch change."""
     order = torch.arange(len(probe) - 1, -1, -1, device=probe.device)
     half = len(probe) // 2 + 1
@@ -253,7 +144,7 @@ def _batch_invariant(questioner: _Questioner, probe: torch.Tensor, first: torch.
     return True
 
 
-def _access(questioner: _Questioner, probe: torch.Tensor, notes: list[str]) -> Access:
+def _access(questioner: Questioner, probe: torch.Tensor, notes: list[str]) -> Access:
     """The access that the model really gives."""
     model = questioner.model
     if model.output is Output.LABELS:
@@ -288,7 +179,7 @@ def _output(model: Model, answer: torch.Tensor, notes: list[str]) -> Output:
         if not distribution.all():
             raise ModelError(
                 "the model declares probabilities but gives none",
-                where=_name(model),
+                where=name_of(model),
                 found=f"values in [{float(rows.min()):.4g}, {float(rows.max()):.4g}], "
                 f"row sums in [{float(sums.min()):.4g}, {float(sums.max()):.4g}]",
                 expected="values in [0, 1] that add up to 1",
@@ -308,7 +199,7 @@ def _num_classes(model: Model, answer: torch.Tensor, labels: torch.Tensor | None
         if int(answer.min()) < 0 or int(answer.max()) >= classes:
             raise ModelError(
                 "the model predicts a label that is no class",
-                where=_name(model),
+                where=name_of(model),
                 found=f"labels {int(answer.min())}..{int(answer.max())}",
                 expected=f"0..{classes - 1}",
                 hint="map other codes (a rejection, names) to classes of their own",
@@ -318,7 +209,7 @@ def _num_classes(model: Model, answer: torch.Tensor, labels: torch.Tensor | None
     if largest >= classes:
         raise DataError(
             "the data has classes that the model does not have",
-            where=_name(model),
+            where=name_of(model),
             found=f"label {largest}, so at least {largest + 1} classes in the data",
             expected=f"at most {classes} classes, as many as the model has",
             hint="give the data set that the model was trained on",
@@ -340,8 +231,3 @@ def _drift(expected: torch.Tensor, found: torch.Tensor) -> float:
     if not finite.any():
         return 0.0
     return float((expected - found)[finite].abs().max() / expected[finite].abs().max().clamp_min(1.0))
-
-
-def _name(model: Model) -> str:
-    inner = getattr(model, "module", None)
-    return type(model).__qualname__ + (f" ({type(inner).__qualname__})" if inner is not None else "")

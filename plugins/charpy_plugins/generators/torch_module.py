@@ -12,7 +12,7 @@ from charpy.errors import ModelError
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
 from charpy.interfaces.generator import Generator
-from charpy.preflight import describe
+from charpy.questioner import describe
 from charpy_plugins.wrappers import digests
 from charpy_plugins.wrappers.devices import pick_device
 from charpy_plugins.wrappers.references import is_reference, load_reference, produced

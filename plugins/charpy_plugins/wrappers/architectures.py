@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from charpy.errors import CharpyError, ModelError
-from charpy.preflight import describe
+from charpy.questioner import describe
 from charpy_plugins.wrappers.references import is_reference, load_reference
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from charpy.errors import ModelError
 from charpy.interfaces.model import Output
-from charpy.preflight import describe
+from charpy.questioner import describe
 from charpy_plugins.wrappers import digests
 
 _SCORERS = {"predict_proba": Output.PROBABILITIES, "decision_function": Output.LOGITS}

@@ -14,7 +14,7 @@ from charpy.errors import ModelError
 from charpy.interfaces.component import Params as BaseParams
 from charpy.interfaces.component import param
 from charpy.interfaces.model import Model, Output
-from charpy.preflight import describe
+from charpy.questioner import describe
 from charpy.threat import Access
 from charpy_plugins.wrappers import digests
 from charpy_plugins.wrappers.architectures import build, load_into
