@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from charpy import checks
+from charpy.aftermath import doubts, look_back, models_with
 from charpy.environment import environment, now
 from charpy.errors import DataError, ModelError
-from charpy.global_state import generators_seeded, global_state_kept
+from charpy.global_state import global_state_kept
 from charpy.identity import components_of, identity_of
 from charpy.interfaces.dataset import Dataset
 from charpy.interfaces.model import Model
-from charpy.judge import Judge
 from charpy.lock import only_writer
 from charpy.outcome import Outcome
 from charpy.own_levels import own_levels
@@ -28,15 +27,14 @@ from charpy.plugins import registry as installed
 from charpy.proofs import Proofs
 from charpy.ready import Ready, made_ready
 from charpy.records import SampleRow
-from charpy.redraws import DRAWS, redrawn_rows
 from charpy.runfile import RunFile
 from charpy.site import Site
 from charpy.specs import Attackers, OwnLevels, RunSpec
 from charpy.stages import Progress, Stage, Watch
-from charpy.steadiness import answer_warnings, changed, rejection_warning, wavering
+from charpy.steadiness import answer_warnings, wavering
 from charpy.subjects import Subject, chosen_samples, open_dataset, subject_of
 from charpy.texts import check_texts
-from charpy.threat import OWN, ThreatModel
+from charpy.threat import ThreatModel
 from charpy.unit import Bench
 from charpy.walk import Walk, plan
 
@@ -167,33 +165,12 @@ def _drive(site: Site, run: RunFile, subjects: Sequence[Subject], ready: Sequenc
             known = run.meta("drills", [])
             if not any((row["model"], row["norm"]) == (index, threat.norm) for row in known):
                 run.set_meta(drills=known + walk.drills(PLANTED))
-        _redraw(site, run, index, subjects[index], item.bench.judge)
-        site.watch.enter(Stage("close", f"comparing model {subjects[index].title} with what it was"))
-        _unchanged(subjects[index], item.bench)
-        _replay(site, run, index, subjects[index], item.bench)
-        if (part := run.meta("models")[index])["engine_notes"] != item.bench.engine.notes:
-            known = dict.fromkeys([*part["engine_notes"], *item.bench.engine.notes])
-            run.set_meta(models=_models_with(run, index, engine_notes=list(known)))
-    doubts = [warning for index, subject in enumerate(subjects) for warning in _doubts(site, run, index, subject)]
-    doubts += [
-        f"{levels.count(OWN)} of {len(levels)} samples have the {norm} level 0: only the image itself is inside, "
-        "so they hold whatever the model does"
-        for norm, levels in site.own.items()
-        if OWN in levels
-    ]
-    doubts += [
-        f"{subject.title}: {count} units were computed on the model as given: its {item.bench.engine.chosen.name} form "
-        "disagreed with it on a witness candidate"
-        for index, (subject, item) in enumerate(zip(subjects, ready, strict=True))
-        if (count := sum(u["detail"]["engine"] != item.bench.engine.chosen.name for u in run.units(index)))
-    ]
-    if spec.certify.certifiers and all(subject.attackers is not Attackers.ADAPTIVE for subject in subjects):
-        doubts.append("nothing was proven: proofs stand in the row of an adaptive attacker, and there is none")
+        look_back(site, run, index, subjects[index], item.bench)
     listeners = _listeners(registry)
     run.set_meta(
         finished=True,
         environment={**run.meta("environment"), "finished": now()},
-        warnings=[*run.meta("warnings", []), *doubts, *listeners],
+        warnings=[*run.meta("warnings", []), *doubts(site, run, subjects, ready), *listeners],
     )
     registry.notify("charpy_run_finished", path=str(run.path))
     if late := [failure for failure in _listeners(registry) if failure not in listeners]:
@@ -237,77 +214,9 @@ def _clean(site: Site, run: RunFile, index: int, title: str, bench: Bench) -> ND
         facts: dict[str, Any] = {"dataset": _dataset_part(data, spec, duplicates.unique, len(rows))}
         if wavered:
             note = f"randomised: {wavered} of {len(rows)} labels changed when all images were shown again"
-            facts["models"] = _models_with(run, index, note=note, deterministic=False)
+            facts["models"] = models_with(run, index, note=note, deterministic=False)
         run.write_samples(index, rows, warnings=warnings, **facts)
     return np.array([row.valid and row.prediction == row.label for row in rows])
-
-
-def _redraw(site: Site, run: RunFile, index: int, subject: Subject, judge: Judge) -> None:
-    """Score a randomised model under other draws, each once: its defences' seeds, or the global generators'."""
-    known = run.meta("redraws", [])
-    drawn = subject.redrawn is not None or not run.meta("models")[index]["deterministic"]
-    if not drawn or any(row["model"] == index for row in known):
-        return
-    rows = []
-    for draw in range(1, DRAWS + 1):
-        site.tell(0.0, title := f"{subject.title}  draw {draw}")
-        if why := site.watch.enter(Stage("redraw", title, (index, draw))):
-            run.set_meta(warnings=[*run.meta("warnings", []), f"{title} was not scored: {why}"])
-            continue
-        other = judge if subject.redrawn is None else Judge(subject.redrawn(draw), judge.output, judge.shape)
-        with generators_seeded(site.spec.seed + draw):
-            found = redrawn_rows(site, other, run.witnesses(index))
-        rows += [{"model": index, "draw": draw, **row} for row in found]
-    run.set_meta(redraws=known + rows)
-
-
-def _replay(site: Site, run: RunFile, index: int, subject: Subject, bench: Bench) -> None:
-    """Show the unchanged images once more: a model that has learnt from being attacked answers otherwise now."""
-    part = run.meta("models")[index]
-    if not part["deterministic"]:
-        return
-    judges = [bench.judge]
-    if subject.attackers is not Attackers.STATIC:
-        judges.append(Judge(bench.model, bench.judge.output, bench.judge.shape))
-    rows = run.samples(index)
-    pieces = [(site.read(shard).images, [rows[position] for position in shard]) for shard in site.shards()]
-    count = max(sum(changed(judge, images, of) for images, of in pieces) for judge in judges)
-    if count:
-        note = f"stateful: {count} of {len(rows)} unchanged images have another label at the end than at the beginning"
-        run.set_meta(models=_models_with(run, index, note=note, steady=False))
-
-
-def _models_with(run: RunFile, index: int, *, note: str = "", **facts: Any) -> list[dict[str, Any]]:
-    """What is known of the models, with more about one of them."""
-    parts: list[dict[str, Any]] = run.meta("models")
-    notes = [*parts[index]["notes"], *([note] if note else [])]
-    parts[index] = {**parts[index], "notes": notes, **facts}
-    return parts
-
-
-def _unchanged(subject: Subject, bench: Bench) -> None:
-    """Refuse a model whose state changed while it was attacked."""
-    if bench.model.state_digest() != subject.facing(bench.judge.model, bench.judge.shape).state_digest():
-        raise ModelError(
-            "the model changed itself while it was attacked",
-            where=subject.title,
-            hint="freeze batch normalisation and running statistics; its figures would depend on what came before",
-        )
-
-
-def _doubts(site: Site, run: RunFile, index: int, subject: Subject) -> list[str]:
-    """What was seen of a model that no figure should be read without."""
-    part, doubts = run.meta("models")[index], []
-    if not part["deterministic"]:
-        doubts.append(
-            f"{subject.title}: the model gives the same images other answers each time; the figures are of one draw, "
-            f"and {DRAWS} others stand beside them"
-        )
-    elif not part["batch_invariant"]:
-        doubts.append(f"{subject.title}: the model's answer to an image depends on the other images of its batch")
-    said = Counter(witness.prediction for witness in run.witnesses(index))
-    rejected = rejection_warning(subject.title, said, site.data.class_names)
-    return [*doubts, *([rejected] if rejected else [])]
 
 
 def _model_part(subject: Subject, item: Ready, data: Dataset) -> dict[str, Any]:
