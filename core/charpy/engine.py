@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from charpy.batches import best_of, fitting, fixed_batch, invariant, slow
 from charpy.errors import ModelError
 from charpy.global_state import default_dtype_kept
 from charpy.interfaces.model import Model, Output
@@ -23,18 +24,8 @@ from charpy.threads import threads
 if TYPE_CHECKING:
     from charpy.interfaces.model import Forward
 
-FIXED_BATCH = 64
-"""Rows in a batch, of images that are not large, where a row's bits depend on its neighbours: a tuned size would let
-times change results."""
-
-LARGE_BATCH = 2**23
-"""Values in such a batch at most: 16 images of 3 x 299 x 299."""
-
 SIZES = (0.5, 1, 2, 4)
 """Batch sizes that are tried, in fixed ones."""
-
-ACCELERATOR = 16
-"""On an accelerator every batch size is this much larger."""
 
 AGREEMENT = 1e-4
 """Largest relative difference of scores at which another way counts as the same model."""
@@ -109,11 +100,11 @@ class QueryEngine:
         most = int(SIZES[-1] * fixed)
         rows = images.repeat(-(-most // len(images)), 1, 1, 1)[:most]
         notes: list[str] = []
-        fitting = _fitting(model.predict, rows[:fixed])
-        if fitting < fixed:
-            notes.append(f"memory ran out at {2 * fitting} rows: batches of {fitting}")
-        if fitting < fixed or _slow(model.predict, rows[:fixed]):
-            rows = rows[:fitting]  # tuning would cost more than it could gain
+        fits = fitting(model.predict, rows[:fixed])
+        if fits < fixed:
+            notes.append(f"memory ran out at {2 * fits} rows: batches of {fits}")
+        if fits < fixed or slow(model.predict, rows[:fixed], _MEASURE_SECONDS):
+            rows = rows[:fits]  # tuning would cost more than it could gain
         as_given = _time("as given", model.predict, rows)
         chosen = _choose(model, model.forwards(), rows, output, as_given, keep, notes)
         batch = (batch_size or chosen.batch) if chosen.invariant else fixed
@@ -133,7 +124,7 @@ class QueryEngine:
             tuned = (batch_size or gradient.batch) if gradient.invariant else fixed
             gradient = replace(gradient, batch=tuned)
             own = replace(own, batch=tuned if own.invariant else fixed)
-        most = fitting if fitting < fixed else 2**31
+        most = fits if fits < fixed else 2**31
         return cls(model, output, kept, bare, gradient, own, torch.get_num_threads(), classes, notes, most)
 
     @property
@@ -259,7 +250,7 @@ def _time(name: str, forward: Forward, rows: torch.Tensor) -> Way:
     answers: list[torch.Tensor] = []
     for size in (max(1, int(share * fixed)) for share in sorted(SIZES, key=lambda share: abs(share - 1))):
         try:
-            seconds, answer = _best_of(forward, rows, size, started)
+            seconds, answer = best_of(forward, rows, size, started + 2 * _MEASURE_SECONDS)
         except Exception as cause:
             if answers and out_of_memory(cause):
                 release()
@@ -270,7 +261,7 @@ def _time(name: str, forward: Forward, rows: torch.Tensor) -> Way:
             best = (seconds, size)
         if time.perf_counter() - started > _MEASURE_SECONDS:
             break
-    return Way(name, forward, best[1], best[0], _invariant(forward, rows, answers))
+    return Way(name, forward, best[1], best[0], invariant(forward, rows, answers))
 
 
 def _slope(forward: Forward, images: torch.Tensor, output: Output) -> torch.Tensor:
@@ -302,32 +293,6 @@ def _time_gradient(name: str, forward: Forward, rows: torch.Tensor, output: Outp
     return replace(_time(name, lambda images: _slope(forward, images, output), rows), forward=forward)
 
 
-def _best_of(
-    forward: Forward, rows: torch.Tensor, size: int, started: float, *, repeats: int = 3
-) -> tuple[float, torch.Tensor]:
-    """Smallest seconds per row of `repeats` passes in batches of `size` (fewer passes when time is up)."""
-    synchronise = _synchroniser(rows)
-    shortest, answer = float("inf"), rows
-    for _ in range(repeats + 1):  # the first pass warms up, and counts only if there is no time for another
-        synchronise()
-        before = time.perf_counter()
-        answer = torch.cat([forward(piece) for piece in torch.split(rows, size)])
-        synchronise()
-        shortest = min(shortest, (time.perf_counter() - before) / len(rows))
-        if time.perf_counter() - started > 2 * _MEASURE_SECONDS:
-            break
-    return shortest, answer
-
-
-def _invariant(forward: Forward, rows: torch.Tensor, answers: list[torch.Tensor]) -> bool:
-    """Whether a row's answer is the same to the bit in batches of other sizes and at other places."""
-    if len(answers) < 2 or not all(torch.equal(answers[0], answer) for answer in answers):
-        return False
-    order = torch.arange(len(rows), device=rows.device).flip(0).roll(7)
-    moved = torch.cat([forward(piece) for piece in torch.split(rows[order], fixed_batch(rows) // 2 + 1)])
-    return torch.equal(moved, answers[0][order])
-
-
 def _disturbed(images: torch.Tensor) -> torch.Tensor:
     """`images`, every second one with half of its values drawn anew: attacks ask about more than clean images."""
     generator = torch.Generator().manual_seed(0)
@@ -335,39 +300,3 @@ def _disturbed(images: torch.Tensor) -> torch.Tensor:
     drawn = torch.rand(images.shape, generator=generator).to(images.device) < 0.5
     drawn[::2] = False
     return torch.where(drawn, noise, images)
-
-
-@torch.no_grad()
-def _fitting(forward: Forward, rows: torch.Tensor) -> int:
-    """How many of `rows` the model answers at once before memory runs out: all, or these halved and halved again."""
-    size = len(rows)
-    while True:
-        try:
-            forward(rows[:size].clone())
-            return size
-        except Exception as cause:
-            if size < 2 or not out_of_memory(cause):
-                raise
-        release()
-        size //= 2
-
-
-@torch.no_grad()
-def _slow(forward: Forward, rows: torch.Tensor) -> bool:
-    """Whether one batch takes as long as there is for all; the first row warms up."""
-    forward(rows[:1])
-    started = time.perf_counter()
-    forward(rows)
-    _synchroniser(rows)()
-    return time.perf_counter() - started > _MEASURE_SECONDS
-
-
-def fixed_batch(images: torch.Tensor) -> int:
-    """Rows of a batch that no measurement decides, by the size of `images` `(N, C, H, W)` and their device."""
-    fitting = max(1, LARGE_BATCH // max(1, images[0].numel()))
-    size: int = min(FIXED_BATCH, 1 << (fitting.bit_length() - 1))
-    return size if images.device.type == "cpu" else size * ACCELERATOR
-
-
-def _synchroniser(rows: torch.Tensor) -> Callable[[], None]:
-    return torch.cuda.synchronize if rows.is_cuda else lambda: None

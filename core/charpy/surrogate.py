@@ -7,7 +7,8 @@ from functools import cached_property
 
 import torch
 
-from charpy.engine import QueryEngine, Way, fixed_batch
+from charpy.batches import fixed_batch
+from charpy.engine import QueryEngine, Way
 from charpy.errors import ModelError, PluginError
 from charpy.interfaces.attack import Attack, Task
 from charpy.interfaces.model import Model

@@ -7,7 +7,8 @@ import time
 import pytest
 import torch
 
-from charpy.engine import FIXED_BATCH, QueryEngine, as_scores, fixed_batch
+from charpy.batches import FIXED_BATCH, fixed_batch
+from charpy.engine import QueryEngine, as_scores
 from charpy.interfaces.model import Output
 from charpy.testing.linear import LinearModel
 
