@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from charpy.errors import RunFileError
 
@@ -23,17 +24,24 @@ def only_writer(path: Path) -> Iterator[None]:
         yield
         return
     lock = path.with_name(path.name + ".lock")
-    with lock.open("a+", encoding="utf-8") as file:
+    held = False
+    while not held:
+        file = lock.open("a+", encoding="utf-8")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            file.seek(0)
-            raise RunFileError(
-                "another process is writing this run",
-                where=str(path),
-                found=f"process {file.read().strip() or '(unknown)'}",
-                hint="wait until it has ended, or give another --out",
-            ) from None
+            with file:
+                file.seek(0)
+                raise RunFileError(
+                    "another process is writing this run",
+                    where=str(path),
+                    found=f"process {file.read().strip() or '(unknown)'}",
+                    hint="wait until it has ended, or give another --out",
+                ) from None
+        held = _is_at(file, lock)
+        if not held:
+            file.close()
+    with file:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -41,3 +49,13 @@ def only_writer(path: Path) -> Iterator[None]:
             yield
         finally:
             lock.unlink(missing_ok=True)
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Whether `path` still is this file: its holder may have taken it away before it was locked here, and what nobody
+    finds keeps nobody out.
+    """
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
