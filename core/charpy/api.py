@@ -127,7 +127,7 @@ def assess(
         "certify": {"seconds": certify} if certify > 0 else {"certifiers": []},
     }
     spec = parse(RunSpec, fields, where="assess")
-    folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="charpy-"))
+    folder = Path(out).absolute() if out is not None else Path(tempfile.mkdtemp(prefix="charpy-"))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "run.charpy"
     try:

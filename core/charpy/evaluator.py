@@ -65,6 +65,7 @@ def evaluate(
     """
     plugins, watch = registry or installed(), watch or Watch()
     check_texts(spec.model_dump(), where="spec")
+    path = path.absolute()  # wherever a stranger's code changes the working directory to
     watch.enter(Stage("open", f"opening the data {spec.data.kind}"))
     data = dataset or open_dataset(spec.data, plugins)
     check_texts({"name": data.name, "class_names": data.class_names}, where="data", error=DataError)

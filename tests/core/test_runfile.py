@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 
 import pytest
@@ -54,6 +55,25 @@ def test_a_unit_is_written_whole_or_not_at_all(tmp_path):
         with pytest.raises(sqlite3.IntegrityError):
             run.write_unit(record())
         assert len(run.units(0)) == 1
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced", "forked"])
+def test_what_is_not_its_own_file_any_more_is_not_written(tmp_path, monkeypatch, how):
+    """SQLite would go on writing into a file that nobody finds, and two processes into one."""
+    path = tmp_path / "run.charpy"
+    with RunFile.create(path, {}, {}) as run:
+        if how == "forked":
+            monkeypatch.setattr(os, "getpid", lambda: 4711)
+        else:
+            path.rename(tmp_path / "elsewhere")
+            if how == "replaced":
+                path.write_bytes((tmp_path / "elsewhere").read_bytes())
+        with pytest.raises(RunFileError, match="a fork of" if how == "forked" else "deleted or replaced"):
+            run.write_unit(record())
+        monkeypatch.undo()
+        if how != "forked":
+            (tmp_path / "elsewhere").rename(path)
+        run.write_unit(record())
 
 
 def test_only_the_nearest_witness_of_each_sample_when_asked(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import time
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 import charpy
 from charpy.analysis.document import comparable
+from charpy.cli.execute import output_folder
 from charpy.errors import ModelError
 from charpy.memory import out_of_memory
 from charpy.runfile import RunFile
@@ -147,3 +149,29 @@ def test_f10_nan_from_one_sample_marks_that_one_alone():
         assert (found.invalid.count, found.clean.count) == (1, 11)
         assert found.threats[0].invalid == 1
         assert found.threats[0].broken + found.threats[0].held == 11
+
+
+def test_a_model_that_changes_the_working_directory_loses_nothing(tmp_path, monkeypatch):
+    """The run file was named by a path from where the run began; it is finished and sealed there."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    class Wanders(torch.nn.Module):
+        def forward(self, images):
+            os.chdir(tmp_path / "elsewhere")
+            return scores(images)
+
+    found = charpy.assess(Wanders(), IMAGES, LABELS, battery="square", out="out", **QUICK)
+    assert found.assessment.status == "valid"
+    with RunFile.open(tmp_path / "out" / "run.charpy") as run:
+        assert run.protected == "seal"
+
+
+def test_an_output_folder_that_is_deleted_meanwhile_hides_no_error(tmp_path):
+    def lost():
+        with output_folder(tmp_path / "out"):
+            (tmp_path / "out").rmdir()
+            raise ModelError("the model")
+
+    with pytest.raises(ModelError, match="the model"):
+        lost()

@@ -69,6 +69,6 @@ def output_folder(out: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if fresh and not any(out.iterdir()):
+        if fresh and out.is_dir() and not any(out.iterdir()):
             out.rmdir()
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import tempfile
 import uuid
@@ -36,6 +37,7 @@ class RunFile:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._db = connection
+        self._opened = _known(path)
 
     @classmethod
     def create(cls, path: Path, spec: Mapping[str, Any], identity: Mapping[str, str]) -> RunFile:
@@ -338,6 +340,13 @@ class RunFile:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        if (now := _known(self.path)) != self._opened:
+            raise RunFileError(
+                "the run file can no longer be written",
+                where=str(self.path),
+                found="it was deleted or replaced" if now[0] == self._opened[0] else "this is a fork of its writer",
+                hint="leave it alone while it is written; the same command goes on, or starts over",
+            )
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -354,6 +363,15 @@ class RunFile:
                 found=cause,
                 hint="what was written before is whole: make room, or free it, and the same command goes on",
             ) from None
+
+
+def _known(path: Path) -> tuple[int, ...]:
+    """This process, and the file that the path means now: what is not the same any more must not be written."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return (os.getpid(),)
+    return os.getpid(), found.st_dev, found.st_ino
 
 
 def _version(path: Path) -> int:
