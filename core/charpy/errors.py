@@ -100,3 +100,17 @@ def unknown_name(what: str, name: str, known: Iterable[str], *, where: str = "",
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     expected = f"did you mean {', '.join(near)}?" if near else f"one of {', '.join(names) or '(none registered)'}"
     return UnknownNameError(f"unknown {what} {name!r}", where=where, expected=expected, hint=hint)
+
+
+LONGEST_TOLD = 500
+"""Characters of a stranger's error that are kept."""
+
+
+def told_of(cause: BaseException) -> str:
+    """A stranger's error as one short text that can be stored, whatever it holds and even if it has no text."""
+    try:
+        text = str(cause).strip()[: LONGEST_TOLD + 1].encode(errors="backslashreplace").decode()
+    except Exception:  # noqa: BLE001 - its own `__str__` may fail, too
+        text = "(an error whose text cannot be made)"
+    text = text if len(text) <= LONGEST_TOLD else f"{text[:LONGEST_TOLD]}..."
+    return f"{type(cause).__name__}: {text}" if text else type(cause).__name__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from charpy.errors import CharpyError, PluginError
+from charpy.errors import CharpyError, PluginError, told_of
 from charpy.interfaces.metric import Metric
 
 SLACK = 1e-3
@@ -27,7 +27,7 @@ def measured(name: str, metric: Metric, images: torch.Tensor, perturbed: torch.T
         raise PluginError(
             "the metric fails",
             where=f"metric {name}",
-            found=f"{type(cause).__name__}: {cause}",
+            found=told_of(cause),
             expected="one number for each pair of images",
             hint="leave the metric out, or repair its plugin",
         ) from cause

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from charpy.engine import QueryEngine
+from charpy.errors import told_of
 from charpy.geometry import norm_of, random_start
 from charpy.losses import margin
 from charpy.oracle import Oracle, Plant
@@ -144,7 +145,7 @@ def drill(
     try:
         planted, usable = plant(engine, images, labels, targets, threat, random.fork("planted"))
     except (Exception, SystemExit) as cause:  # noqa: BLE001 - a stranger's model; what it raises costs the drill
-        return Drill(failure=f"nothing could be planted: {type(cause).__name__}: {str(cause).strip()[:300]}")
+        return Drill(failure=f"nothing could be planted: {told_of(cause)}")
 
     def broken(within: ThreatModel, change: Plant | None) -> tuple[torch.Tensor, str]:
         oracle = Oracle(engine, engine.model, images, labels, targets, within, plant=change)

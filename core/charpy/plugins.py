@@ -15,7 +15,7 @@ from typing import Any
 import pluggy
 
 from charpy import hookspecs
-from charpy.errors import DuplicateNameError, PluginError, unknown_name
+from charpy.errors import DuplicateNameError, PluginError, told_of, unknown_name
 
 GROUP = "charpy"
 """The entry-point group; the built-in plugins are found through it like everyone else's."""
@@ -63,7 +63,7 @@ class Entry:
             raise PluginError(
                 f"{self.hook[:-1]} {self.kind!r} of plugin {self.plugin!r} cannot be loaded",
                 where=self.target,
-                found=f"{type(cause).__name__}: {cause}",
+                found=told_of(cause),
                 hint=f"repair or uninstall {self.package} {self.version}",
             ) from cause
 
@@ -92,7 +92,7 @@ class Registry:
             try:
                 self.add(point.load(), point.name, package, version)
             except (Exception, SystemExit) as cause:  # noqa: BLE001 - a broken plugin must not hide the others
-                text = f"{type(cause).__name__}: {cause}"
+                text = told_of(cause)
                 self.failures.append(Failure(point.name, package, version, text))
 
     def add(self, plugin: object, name: str, package: str = "(in this process)", version: str = "") -> None:
@@ -172,7 +172,7 @@ class Registry:
             try:
                 listener.function(**{name: facts[name] for name in listener.argnames})
             except (Exception, SystemExit) as cause:  # noqa: BLE001 - a listener must not cost the run its results
-                failure = Failure(listener.plugin_name, "", "", f"{event}: {type(cause).__name__}: {cause}")
+                failure = Failure(listener.plugin_name, "", "", f"{event}: {told_of(cause)}")
                 if failure not in self.failures:
                     self.failures.append(failure)
 

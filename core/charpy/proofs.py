@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from charpy import checks
-from charpy.errors import ServiceError
+from charpy.errors import ServiceError, told_of
 from charpy.planned import PlannedProof
 from charpy.records import ProofKey, ProofRecord
 from charpy.stages import Stage
@@ -71,7 +71,7 @@ class Proofs:
         try:
             return planned.certifier.supports(self.walk.bench.model, threat)
         except (Exception, SystemExit) as cause:  # noqa: BLE001 - a stranger's code, which must not cost the run
-            return f"{type(cause).__name__}: {cause}"
+            return told_of(cause)
 
     def _climb(self, planned: PlannedProof, levels: Sequence[int]) -> None:
         """Only what is proven at one level is worth asking at the next: the balls are nested."""
@@ -147,7 +147,7 @@ class Proofs:
         except ServiceError:
             raise
         except (Exception, SystemExit) as cause:  # noqa: BLE001 - a stranger's code; it proves nothing, and is told
-            proven, failure = dict.fromkeys(samples, False), f"{type(cause).__name__}: {cause}"
+            proven, failure = dict.fromkeys(samples, False), told_of(cause)
         self._write(planned, key, proven, time.perf_counter() - started, failure)
         return proven
 

@@ -15,12 +15,17 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
-from charpy.errors import CharpyError
+from charpy.errors import CharpyError, told_of
 from charpy.stages import Stage, Watch
 
 REPORT_SECONDS = 0.1
+
+
+class _TerminatedError(BaseException):
+    """SIGTERM: no `SystemExit`, which is recorded where a stranger's code raises it, and goes no further."""
 
 
 class _Told(Watch):
@@ -28,7 +33,7 @@ class _Told(Watch):
 
     def __init__(self, channel: IO[str], given_up: Mapping[Stage, str]) -> None:
         self._channel, self._given_up = channel, given_up
-        self._said, self._title = 0.0, ""
+        self._said, self._title, self._process = 0.0, "", os.getpid()
 
     def enter(self, stage: Stage) -> str:
         self.say(stage=stage)
@@ -42,13 +47,15 @@ class _Told(Watch):
 
     def say(self, **message: Any) -> None:
         """One line."""
+        if os.getpid() != self._process:
+            os._exit(1)  # a stranger's code forked, and the fork came back: there is only one evaluator
         self._channel.write(json.dumps(message) + "\n")
         self._channel.flush()
 
 
 def main() -> None:
     """Read the job, compute it, say how it ended."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _terminate)
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # from here on a stray print is no message
     job = json.loads(sys.stdin.readline())
@@ -60,9 +67,11 @@ def main() -> None:
         told.say(error=[type(error).__name__, _texts(error)])
     except KeyboardInterrupt:
         os._exit(130)
+    except _TerminatedError:
+        os._exit(143)
     except BaseException as cause:  # noqa: BLE001 - whatever it is, it ends this process and not the other
         traceback.print_exc()
-        told.say(crash=f"{type(cause).__name__}: {cause}")
+        told.say(crash=told_of(cause))
     else:
         told.say(done=True)
     channel.flush()
@@ -104,8 +113,14 @@ def _stage(parts: Any) -> Stage:
     return Stage(kind, title, tuple(key))
 
 
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _TerminatedError
+
+
 def _end_with_the_supervisor() -> None:
     sys.stdin.read()
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)  # and what it left behind
     os.kill(os.getpid(), signal.SIGKILL)
 
 

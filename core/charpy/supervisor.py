@@ -8,6 +8,7 @@ samples are invalid, with the reason.
 from __future__ import annotations
 
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -107,10 +108,9 @@ def attempt(
         raise
     finally:
         _kill(process)
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):  # a job that was never read is still in the buffer
-                    pipe.close()
+        if process.stdin is not None:
+            with suppress(BrokenPipeError):  # a job that was never read is still in the buffer
+                process.stdin.close()
 
 
 def _listen(
@@ -129,7 +129,7 @@ def _listen(
         process.stdin.flush()
     except BrokenPipeError:
         return End(stage, _ending(process))
-    for message in _messages(process.stdout):
+    for message in _messages(process, process.stdout):
         if message is None:
             if why := limits.exceeded():
                 _kill(process)
@@ -194,22 +194,28 @@ class _Limits:
         return ""
 
 
-def _messages(pipe: IO[str]) -> Iterator[dict[str, Any] | None]:
-    """Each message; None whenever it is time to look at the limits. Ends with the pipe."""
+def _messages(process: subprocess.Popen[str], pipe: IO[str]) -> Iterator[dict[str, Any] | None]:
+    """Each message; None whenever it is time to look at the limits.
+
+    Ends with the pipe, or with the process: a process of its own that it left behind may hold the pipe open.
+    """
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def read() -> None:
-        for line in pipe:
-            lines.put(line)
+        with pipe:
+            for line in pipe:
+                lines.put(line)
         lines.put("")
 
     threading.Thread(target=read, daemon=True).start()
     looked = time.monotonic()
     while True:
+        ended = process.poll() is not None
+        line: str | None
         try:
             line = lines.get(timeout=LOOK_SECONDS)
         except queue.Empty:
-            line = None
+            line = "" if ended else None
         if line == "":
             return
         if line is not None and line.endswith("\n"):
@@ -244,9 +250,11 @@ def _interrupt(process: subprocess.Popen[str]) -> None:
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    if process.poll() is None:
-        process.kill()
-        process.wait()
+    """End it, and what it left behind: that holds its pipe, its memory and the lock of the run file."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.wait()
 
 
 def _reason(whys: list[str]) -> str:

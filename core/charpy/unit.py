@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from charpy.engine import QueryEngine
-from charpy.errors import BudgetError, PluginError, ServiceError
+from charpy.errors import BudgetError, PluginError, ServiceError, told_of
 from charpy.global_state import global_state_kept
 from charpy.interfaces.attack import Family, Task
 from charpy.interfaces.model import Model
@@ -23,7 +23,6 @@ from charpy.planned import PlannedAttack
 from charpy.planted import Drill, drill
 from charpy.random import Random, sample_keys
 from charpy.records import ResultRow, UnitKey, UnitRecord, WitnessRow
-from charpy.texts import storable
 from charpy.threads import threads
 from charpy.threat import Goal, ThreatModel
 
@@ -192,8 +191,7 @@ def _run(planned: PlannedAttack, task: Task) -> tuple[Any, str]:
     except ServiceError:
         raise
     except (Exception, SystemExit) as cause:  # noqa: BLE001 - a stranger's code; whatever it raises is recorded
-        said = storable(str(cause).strip())
-        return None, f"attack {planned.name} failed: {type(cause).__name__}: {said[:500]}"
+        return None, f"attack {planned.name} failed: {told_of(cause)}"
 
 
 def drawn_targets(random: Random, labels: torch.Tensor, num_classes: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from charpy.errors import CharpyError
+from charpy.errors import CharpyError, told_of
 from charpy.interfaces.dataset import Dataset, Samples
 from charpy.own_levels import digest_of, own_levels
 from charpy.pixels import quantise, unpack
@@ -51,7 +51,7 @@ def opened_data(run: RunFile, spec: RunSpec, place: DataSpec, registry: Registry
         tally.missing(f"{text}; {HERE}")
         return None
     except Exception as cause:  # noqa: BLE001 - a stranger's dataset
-        tally.missing(f"the data: {type(cause).__name__}: {cause}; {HERE}")
+        tally.missing(f"the data: {told_of(cause)}; {HERE}")
         return None
     stored = run.identity.get("data.fingerprint", "(none)")
     data.same = tally.equal(f"data {data.dataset.name}: fingerprint", fingerprint, stored)

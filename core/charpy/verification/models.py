@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from charpy.errors import CharpyError
+from charpy.errors import CharpyError, told_of
 from charpy.interfaces.dataset import Samples
 from charpy.interfaces.metric import Metric
 from charpy.interfaces.model import Model, Output
@@ -36,7 +36,7 @@ def opened_model(run: RunFile, spec: ModelSpec, registry: Registry, tally: Tally
         tally.missing(f"{text}; {HERE}")
         return None
     except Exception as cause:  # noqa: BLE001 - a stranger's code
-        tally.missing(f"the model: {type(cause).__name__}: {cause}; {HERE}")
+        tally.missing(f"the model: {told_of(cause)}; {HERE}")
         return None
     start = f"model.{spec.title}."
     stored = {key.removeprefix(start): value for key, value in run.identity.items() if key.startswith(start)}

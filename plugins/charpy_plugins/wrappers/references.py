@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from charpy.errors import CharpyError, ModelError, unknown_name
+from charpy.errors import CharpyError, ModelError, told_of, unknown_name
 
 _FORM = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -44,7 +44,7 @@ def load_reference(reference: str) -> Any:
             raise ModelError(
                 f"module {name!r} cannot be imported",
                 where=reference,
-                found=f"{type(cause).__name__}: {cause}",
+                found=told_of(cause),
                 hint="run charpy in the folder that holds the module, or install its package",
             ) from cause
     for attribute in attributes.split("."):
@@ -71,7 +71,7 @@ def produced(found: Any, reference: str, factory: bool | None) -> Any:
         raise ModelError(
             "the factory fails",
             where=reference,
-            found=f"{type(cause).__name__}: {cause}",
+            found=told_of(cause),
             expected="a callable without arguments that returns the model",
             hint="set factory: false if it is the model itself",
         ) from cause
