@@ -214,7 +214,7 @@ class _Words:
     def refuse(self, why: str, known: Iterable[str], expected: str) -> GateError:
         """The next word cannot stand there; the nearest one of `known` is named."""
         word = self.peek()
-        near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.5)
+        near = difflib.get_close_matches(word.lower(), set(known) - {word}, n=1, cutoff=0.5)
         found = f"{word!r:.80} {why}" if word else "the gate ends too early"
         return GateError(found + (f" (did you mean {str(near[0])!r}?)" if near else ""), self.place, expected)
 

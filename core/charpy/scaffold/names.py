@@ -6,6 +6,7 @@ import keyword
 import re
 import sys
 from dataclasses import dataclass
+from importlib import metadata
 
 from charpy.errors import SpecError
 
@@ -38,13 +39,22 @@ class Names:
             )
         package = re.sub(r"[-_.]+", "-", name).lower()
         module = package.replace("-", "_")
-        taken = module in RESERVED or module in sys.stdlib_module_names or keyword.iskeyword(module)
-        if taken or keyword.issoftkeyword(module):
+        reserved = module in RESERVED or module in sys.stdlib_module_names or keyword.iskeyword(module)
+        if reserved or keyword.issoftkeyword(module) or _installed(package, module):
             raise SpecError(
-                "the name is taken by Python or by charpy",
+                "the name is taken by Python, by charpy or by a package that is installed here",
                 where="charpy new-plugin",
                 found=module,
                 expected="a name of your own",
                 hint=f"charpy new-plugin charpy-{package}",
             )
         return cls(package, module)
+
+
+def _installed(package: str, module: str) -> bool:
+    """Whether installing the new package would replace or hide one that is here, such as torch."""
+    try:
+        metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        return module in metadata.packages_distributions()
+    return True

@@ -57,7 +57,10 @@ def test_what_is_no_name_is_refused(given, tmp_path, capsys):
     capsys.readouterr()
 
 
-@pytest.mark.parametrize("given", ["class", "match", "json", "charpy", "charpy-plugins", "tests"])
+@pytest.mark.parametrize(
+    "given",
+    ["class", "match", "json", "charpy", "charpy-plugins", "tests", "torch", "scikit-learn", "sklearn", "pytest"],
+)
 def test_names_that_are_taken_are_refused(given):
     with pytest.raises(SpecError, match=f"charpy-{given}"):
         Names.of(given)
