@@ -23,6 +23,9 @@ from charpy.stages import Stage, Watch
 
 REPORT_SECONDS = 0.1
 
+DEAF = 4
+"""Exit code where nobody hears what is said: the supervisor is gone, or a stranger's code closed the pipe."""
+
 
 class _TerminatedError(BaseException):
     """SIGTERM: no `SystemExit`, which is recorded where a stranger's code raises it, and goes no further."""
@@ -49,8 +52,11 @@ class _Told(Watch):
         """One line."""
         if os.getpid() != self._process:
             os._exit(1)  # a stranger's code forked, and the fork came back: there is only one evaluator
-        self._channel.write(json.dumps(message) + "\n")
-        self._channel.flush()
+        try:
+            self._channel.write(json.dumps(message) + "\n")
+            self._channel.flush()
+        except OSError:
+            os._exit(DEAF)  # raised where an attack asks, it would be taken for the attack's failure
 
 
 def main() -> None:
@@ -74,7 +80,6 @@ def main() -> None:
         told.say(crash=told_of(cause))
     else:
         told.say(done=True)
-    channel.flush()
     os._exit(0)  # a stranger's exit handlers and threads have no say any more
 
 

@@ -97,6 +97,7 @@ def attempt(
         stdout=subprocess.PIPE,
         text=True,
         encoding="utf-8",
+        errors="replace",
         start_new_session=True,  # an interrupt from the terminal comes to us alone; we pass it on
     )
     try:
@@ -202,10 +203,12 @@ def _messages(process: subprocess.Popen[str], pipe: IO[str]) -> Iterator[dict[st
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def read() -> None:
-        with pipe:
-            for line in pipe:
-                lines.put(line)
-        lines.put("")
+        try:
+            with pipe:
+                for line in pipe:
+                    lines.put(line)
+        finally:
+            lines.put("")
 
     threading.Thread(target=read, daemon=True).start()
     looked = time.monotonic()
@@ -219,7 +222,12 @@ def _messages(process: subprocess.Popen[str], pipe: IO[str]) -> Iterator[dict[st
         if line == "":
             return
         if line is not None and line.endswith("\n"):
-            yield json.loads(line)
+            try:
+                message = json.loads(line)
+            except ValueError:
+                message = None  # a stranger's code found the pipe and wrote there, too
+            if isinstance(message, dict):
+                yield message
         if time.monotonic() - looked >= LOOK_SECONDS:
             looked = time.monotonic()
             yield None

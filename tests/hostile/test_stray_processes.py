@@ -18,7 +18,7 @@ from charpy.stages import Stage
 from charpy.supervisor import End, attempt
 
 EVALUATOR = """
-import os, signal, sys, time, types
+import os, signal, stat, sys, time, types
 from pathlib import Path
 from charpy.stages import Progress, Stage
 
@@ -52,6 +52,22 @@ def terminated(watch, listen):
         time.sleep(1)
     except (Exception, SystemExit):
         pass  # as where a stranger's code raises it
+
+def deaf(watch, listen):
+    os.closerange(3, 256)
+    try:
+        listen(Progress(1, 2, 0.0, "nobody hears this"))
+    except Exception:
+        pass  # as where an attack asks the oracle: what it raises would be its own failure
+    time.sleep(1000)
+
+def junk(watch, listen):
+    for number in range(3, 30):
+        try:
+            if stat.S_ISFIFO(os.fstat(number).st_mode):
+                os.write(number, b'no message\\n[1]\\n3\\n"done"\\n\\xff\\xfe\\n{"other": 1}\\n')
+        except OSError:
+            pass
 
 class Weird(BaseException):
     def __str__(self):
@@ -146,6 +162,14 @@ def test_a_fork_that_comes_back_is_no_second_evaluator(folder):
 
 def test_sigterm_ends_it_even_where_a_strangers_sys_exit_would_not(folder):
     assert ended("terminated")[0] == End(UNIT, "it ended itself with exit code 143")
+
+
+def test_an_end_of_the_pipe_is_no_failure_of_what_is_computed(folder):
+    assert ended("deaf")[0] == End(UNIT, "it ended itself with exit code 4")
+
+
+def test_what_a_stranger_writes_into_the_pipe_is_no_message(folder):
+    assert ended("junk")[0] is None
 
 
 def test_the_text_of_an_error_is_short_and_always_there(folder):
