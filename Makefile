@@ -10,7 +10,7 @@ WORKERS ?= 2
 THIRD_PARTY := $(shell find tests/third_party -name '*.py' -o -name pyproject.toml 2>/dev/null)
 SOURCES := $(shell find core plugins models -type f -not -path '*/__pycache__/*') pyproject.toml README.md LICENSE
 
-.PHONY: demo setup test lint check wheel-test test-slow docs bench clean
+.PHONY: demo setup test lint check coverage wheel-test test-slow docs bench clean
 
 demo: setup
 	$(BIN)/charpy assess digits-cnn --data digits --certify 15 --out demo
@@ -41,6 +41,10 @@ lint: setup
 # One torch thread a worker: the workers share the cores already.
 check: $(VENV)/.third-party
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m 'not slow' -rs
+
+# Lines and branches of the parts that everything rests on, group by group; fails below the limits in pyproject.toml.
+coverage: $(VENV)/.third-party
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/covered.py --workers $(WORKERS)
 
 # What takes longer than a few seconds, and has a quicker test beside it; CI runs it after `make test`.
 test-slow: $(VENV)/.third-party

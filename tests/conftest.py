@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -53,3 +54,19 @@ def _forged(path: Path) -> Iterator[sqlite3.Connection]:
 def forged() -> Callable[[Path], AbstractContextManager[sqlite3.Connection]]:
     """Changes a run file as somebody would who knows its format: digests renewed, the seal taken off."""
     return _forged
+
+
+@contextmanager
+def _full_disk(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture(scope="session")
+def full_disk() -> Callable[[int], AbstractContextManager[None]]:
+    """No file of this process grows beyond so many bytes in the block: writing fails as on a full disk."""
+    return _full_disk

@@ -116,6 +116,7 @@ def _run(
                     part["name"]: (part["engine"], part.get("gradient_engine")) for part in run.meta("models", [])
                 }
                 _drive(site, run, models, made_ready(site, models, opened, engines))
+            if run.protected == "rows":  # also one that somebody was reading when it ended
                 run.seal()
         return
     ready = made_ready(site, models, opened)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import IO
+from types import ModuleType
 
 from charpy.errors import RunFileError
 
@@ -16,7 +17,7 @@ def only_writer(path: Path) -> Iterator[None]:
     """Hold the lock of the run file at `path`; it goes when the process ends, however it ends.
 
     Raises:
-        RunFileError: another process holds it; its process id is named.
+        RunFileError: another process holds it, whose process id is named; or nothing can be written there.
     """
     try:
         import fcntl
@@ -24,9 +25,25 @@ def only_writer(path: Path) -> Iterator[None]:
         yield
         return
     lock = path.with_name(path.name + ".lock")
-    held = False
-    while not held:
-        file = lock.open("a+", encoding="utf-8")
+    with _locked(fcntl, lock, path) as file:
+        try:
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
+        except OSError as cause:
+            lock.unlink(missing_ok=True)
+            raise _refused(path, cause) from None
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _locked(fcntl: ModuleType, lock: Path, path: Path) -> FileIO:
+    while True:
+        try:
+            file = FileIO(lock, "a+")
+        except OSError as cause:
+            raise _refused(path, cause) from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -35,23 +52,15 @@ def only_writer(path: Path) -> Iterator[None]:
                 raise RunFileError(
                     "another process is writing this run",
                     where=str(path),
-                    found=f"process {file.read().strip() or '(unknown)'}",
+                    found=f"process {file.read(20).decode(errors='replace').strip() or '(unknown)'}",
                     hint="wait until it has ended, or give another --out",
                 ) from None
-        held = _is_at(file, lock)
-        if not held:
-            file.close()
-    with file:
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+        if _is_at(file, lock):
+            return file
+        file.close()
 
 
-def _is_at(file: IO[str], path: Path) -> bool:
+def _is_at(file: FileIO, path: Path) -> bool:
     """Whether `path` still is this file: its holder may have taken it away before it was locked here, and what nobody
     finds keeps nobody out.
     """
@@ -59,3 +68,9 @@ def _is_at(file: IO[str], path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False
+
+
+def _refused(path: Path, cause: OSError) -> RunFileError:
+    return RunFileError(
+        "the run file cannot be written", where=str(path), found=cause.strerror, hint="make room, or give another --out"
+    )

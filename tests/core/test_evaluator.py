@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -162,6 +163,31 @@ def test_an_interrupted_run_goes_on_where_it_stood_and_ends_the_same(tmp_path):
         assert sorted(rows[0], key=repr) == sorted(rows[1], key=repr)
         assert list(a.witnesses(0)) == list(b.witnesses(0))
     assert comparable(document(whole)) == comparable(document(broken))
+
+
+def test_a_run_that_somebody_reads_when_it_ends_is_sealed_by_the_same_command(tmp_path, monkeypatch):
+    path, write, readers = tmp_path / "run.charpy", RunFile.set_meta, contextlib.ExitStack()
+
+    def read_at_the_end(self, **values):
+        if "finished" in values:
+            reader = readers.enter_context(contextlib.closing(sqlite3.connect(path, isolation_level=None)))
+            reader.execute("BEGIN")
+            reader.execute("SELECT COUNT(*) FROM units").fetchone()
+            self._db.execute("PRAGMA busy_timeout = 100")  # 5 s otherwise
+        write(self, **values)
+
+    monkeypatch.setattr(RunFile, "set_meta", read_at_the_end)
+    with readers:
+        run(tmp_path)
+        with RunFile.open(path) as file:
+            assert (file.meta("finished"), file.protected) == (True, "rows")
+            units = file.units(0)
+    assert units
+    calls = []
+    run(tmp_path, listen=calls.append)
+    assert not calls, "nothing is computed again"
+    with RunFile.open(path) as file:
+        assert (file.units(0), file.protected) == (units, "seal")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from charpy.errors import IdentityError, RunFileError
 from charpy.outcome import Outcome
-from charpy.records import ResultRow, SampleRow, UnitKey, UnitRecord, WitnessRow
+from charpy.records import ProofKey, ProofRecord, ResultRow, SampleRow, UnitKey, UnitRecord, WitnessRow
 from charpy.runfile import RunFile
 
 KEY = UnitKey(0, "l0", 3, 0, 0)
@@ -133,3 +133,57 @@ def test_samples_and_what_was_learnt_of_the_data_are_written_together_or_not_at_
         assert run.samples(0) == []
         run.write_samples(0, [SampleRow(1, "a", 3, 3, True)], dataset={"name": "d"})
         assert (len(run.samples(0)), run.meta("dataset")) == (1, {"name": "d"})
+
+
+def test_what_a_dead_creation_left_is_not_taken_over(tmp_path):
+    for name in ("run.charpy-wal", "run.charpy-shm", "run.charpy.partial", "run.charpy.partial-journal"):
+        (tmp_path / name).write_bytes(b"left over")
+    with RunFile.create(tmp_path / "run.charpy", {"seed": 4}, {}) as run:
+        assert run.spec == {"seed": 4}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run.charpy"]
+
+
+def test_a_removed_run_leaves_nothing(tmp_path):
+    run = RunFile.create(tmp_path / "run.charpy", {}, {})
+    run.write_unit(record())
+    run.remove()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_original_that_was_never_stored_is_named(tmp_path):
+    with RunFile.create(tmp_path / "run.charpy", {}, {}) as run:
+        run.write_unit(record())
+        with pytest.raises(RunFileError, match="no original stored for sample 2"):
+            run.original(2)
+
+
+def test_results_and_witnesses_of_one_sample_or_attack(tmp_path):
+    with RunFile.create(tmp_path / "run.charpy", {}, {}) as run:
+        run.write_unit(record())
+        run.write_unit(record(KEY._replace(th=5), (WitnessRow(1, 4.0, 8, b"farther", {"l2": 9.0}),)))
+        assert [(key.th, row.sample) for key, _, row in run.results(0)] == [(3, 1), (3, 2), (5, 1), (5, 2)]
+        assert [(key.th, row.sample) for key, _, row in run.results(0, sample=2)] == [(3, 2), (5, 2)]
+        assert list(run.results(1)) == []
+        assert [witness.th for witness in run.witnesses(0, sample=1)] == [3, 5]
+        assert run.witness_distances(0, "l0") == [(1, 3, 2.0), (1, 5, 4.0)]
+        assert list(run.witness_steps(0)) == [("l0", 0, 3, 1, 2.0), ("l0", 0, 5, 1, 4.0)]
+        assert run.nearest_of(0, "few") == [("l0", 1, 2.0)]
+        assert run.nearest_of(0, "many") == []
+        assert [(row.th, row.metrics) for row in run.witness_metrics(0)] == [(3, {"l2": 3.5}), (5, {"l2": 9.0})]
+
+
+def test_proofs_are_read_back_call_by_call(tmp_path):
+    first, second = ProofKey(0, "l0", 1, "sure", 0), ProofKey(0, "l0", 1, "sure", 6)
+    with RunFile.create(tmp_path / "run.charpy", {}, {}) as run:
+        run.write_proof(ProofRecord(first, 0.25, {"arithmetic": "real"}, {0: True, 1: False}))
+        run.write_proof(ProofRecord(second, 0.5, {"arithmetic": "real"}, {6: True}))
+        assert run.proofs_finished() == {first, second}
+        assert run.proof_of(first) == {0: True, 1: False}
+        assert [(proof.key, proof.seconds, proof.proven) for proof in run.proofs(0)] == [
+            (first, 0.25, {0: True, 1: False}),
+            (second, 0.5, {6: True}),
+        ]
+        assert run.proofs(1) == []
+        with pytest.raises(sqlite3.IntegrityError):
+            run.write_proof(ProofRecord(first, 0.25, {}, {2: True}))
+        assert run.proof_of(first) == {0: True, 1: False}

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +220,11 @@ def test_an_older_schema_is_read_through_a_copy_and_never_touched(tmp_path):
             run.set_meta(more=1)
     assert old.read_bytes() == before
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["new.charpy", "old.charpy"]
+    with sqlite3.connect(old) as db:
+        db.execute("DROP TABLE proven")
+    db.close()
+    with pytest.raises(RunFileError, match=r"the run file is damaged(.|\n)*no such table: proven"):
+        RunFile.open(old)
 
 
 def test_a_full_disk_ends_cleanly_and_what_was_written_stays(tmp_path):
@@ -233,6 +241,85 @@ def test_a_full_disk_ends_cleanly_and_what_was_written_stays(tmp_path):
         assert [row["th"] for row in run.units(0)] == held
         assert all(row["attacked"] == 12 for row in run.units(0))
         run.write_unit(unit(30))
+
+
+def test_a_disk_that_is_full_from_the_start_is_said_and_leaves_nothing(tmp_path, full_disk):
+    for size in (0, 4096, 30_000):
+        with full_disk(size), pytest.raises(RunFileError) as refused:
+            RunFile.create(tmp_path / "run.charpy", {"seed": 1}, {})
+        assert (refused.value.what, refused.value.where) == (
+            "the run file cannot be written",
+            str(tmp_path / "run.charpy"),
+        )
+        assert "make room" in refused.value.hint
+        assert [entry.name for entry in tmp_path.iterdir() if not entry.name.endswith("-journal")] == []
+    RunFile.create(tmp_path / "run.charpy", {"seed": 1}, {}).close()
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(RunFileError, match="cannot be written"):
+        RunFile.create(tmp_path / "gone" / "run.charpy", {"seed": 1}, {})
+
+
+def test_a_file_that_another_program_holds_is_said_and_whole(tmp_path):
+    path = tmp_path / "run.charpy"
+    with RunFile.create(path, {"seed": 1}, {}) as run, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        fill(run, 1)
+        run._db.execute("PRAGMA busy_timeout = 0")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(RunFileError, match=r"cannot be written(.|\n)*locked"):
+            run.write_unit(unit(1))
+        other.execute("ROLLBACK")
+        assert [row["th"] for row in run.units(0)] == [1]
+        run.write_unit(unit(1))
+
+
+READER = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("BEGIN")
+print(db.execute("SELECT COUNT(*) FROM units").fetchone()[0], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_run_that_another_process_reads_when_it_ends_loses_nothing(tmp_path):
+    path = tmp_path / "run.charpy"
+    run = RunFile.create(path, {"seed": 1}, {})
+    fill(run, 2)
+    reading = [sys.executable, "-c", READER, str(path)]
+    with subprocess.Popen(reading, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout.readline() == "2\n"
+        run.write_unit(unit(2))
+        run.set_meta(finished=True)
+        run._db.execute("PRAGMA busy_timeout = 100")  # 5 s otherwise
+        run.seal()
+        with RunFile.open(path) as found:
+            assert (len(found.units(0)), found.meta("finished"), found.protected) == (3, True, "rows")
+        reader.stdin.close()
+    with RunFile.open(path) as found:
+        assert len(found.units(0)) == 3
+        found.seal()
+    with RunFile.open(path) as found:
+        assert (len(found.units(0)), found.meta("finished"), found.protected) == (3, True, "seal")
+
+
+def test_a_run_that_is_open_but_not_being_read_is_sealed(tmp_path):
+    path = tmp_path / "run.charpy"
+    run = RunFile.create(path, {"seed": 1}, {})
+    fill(run, 2)
+    with closing(sqlite3.connect(path)) as idle:
+        assert idle.execute("SELECT COUNT(*) FROM units").fetchall() == [(2,)]
+        run.seal()
+    with RunFile.open(path) as found:
+        assert (len(found.units(0)), found.protected) == (2, "seal")
+
+
+def test_of_many_changed_records_the_first_are_named_and_the_others_counted(finished):
+    with closing(sqlite3.connect(finished)) as db, db:
+        db.execute("UPDATE results SET queries = 1 WHERE unit = 2 AND sample < 8")
+    with pytest.raises(RunFileError, match=r"results \(unit 2, sample 4\), and 3 more"):
+        RunFile.open(finished)
 
 
 def test_a_finished_run_is_read_where_nothing_can_be_written(finished, tmp_path):

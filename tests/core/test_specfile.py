@@ -207,9 +207,9 @@ def test_a_file_that_is_no_spec_is_refused(write: Any, tmp_path: Path) -> None:
 
 
 def test_a_hostile_file_of_the_largest_size_is_refused_in_seconds(write: Any) -> None:
-    start = time.monotonic()
+    start = time.process_time()  # other work on the machine counts for nothing
     refusal(write("".join(f"k{number}:\n" for number in range(20_000))))
-    assert time.monotonic() - start < 30
+    assert time.process_time() - start < 30
 
 
 PATHS = """

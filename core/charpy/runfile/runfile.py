@@ -8,7 +8,7 @@ import sqlite3
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,24 +41,36 @@ class RunFile:
 
     @classmethod
     def create(cls, path: Path, spec: Mapping[str, Any], identity: Mapping[str, str]) -> RunFile:
-        """A new run file; `path` must not exist."""
+        """A new run file; `path` must not exist.
+
+        Raises:
+            RunFileError: a file is there, or none can be written.
+        """
         if path.exists():
             raise RunFileError("a file is there already", where=str(path), hint="resume it or give another --out")
         partial = path.with_name(path.name + ".partial")
-        for stale in (path, partial):  # SQLite would replay a dead run's journal onto the new file
-            for suffix in ("-wal", "-shm", "-journal"):
-                stale.with_name(stale.name + suffix).unlink(missing_ok=True)
-        partial.unlink(missing_ok=True)
-        new = sqlite3.connect(partial, isolation_level=None)
-        new.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        new.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        new.executescript(SCHEMA)
-        put(new, "identity", sorted(identity.items()))
         facts = {"spec": spec, "run_id": uuid.uuid4().hex}
-        put(new, "meta", [(key, json.dumps(value, sort_keys=True)) for key, value in facts.items()])
-        new.commit()
-        new.close()
-        partial.replace(path)  # nobody ever sees half a schema
+        values = [(key, json.dumps(value, sort_keys=True)) for key, value in facts.items()]
+        try:
+            for stale in (path, partial):  # SQLite would replay a dead run's journal onto the new file
+                for suffix in ("", "-wal", "-shm", "-journal"):
+                    stale.with_name(stale.name + suffix).unlink(missing_ok=True)
+            with closing(sqlite3.connect(partial, isolation_level=None)) as new:
+                new.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                new.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                new.executescript(SCHEMA)
+                put(new, "identity", sorted(identity.items()))
+                put(new, "meta", values)
+            partial.replace(path)  # nobody ever sees half a schema
+        except (OSError, sqlite3.OperationalError) as cause:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise RunFileError(
+                "the run file cannot be written",
+                where=str(path),
+                found=cause,
+                hint="make room, or give another --out",
+            ) from None
         return cls.open(path)
 
     @classmethod
@@ -107,10 +119,15 @@ class RunFile:
         self._db.close()
 
     def seal(self) -> None:
-        """Close a finished run for good: from here on every changed bit of the file is noticed."""
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        """Close a finished run for good: from here on every changed bit of the file is noticed.
+
+        One that another process is reading is closed without a seal, as what was written last is not in the file
+        itself yet; the digests of its rows hold it until the same command is given again.
+        """
+        (busy, *_) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         self.close()
-        seal(self.path)
+        if not busy:
+            seal(self.path)
 
     @property
     def protected(self) -> str:
