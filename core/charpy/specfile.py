@@ -162,8 +162,8 @@ class _YamlReader:
             raise self._error("a spec is one document", end, hint="one file per spec")
         return data
 
-    def _value(self, event: Event, depth: int) -> Any:
-        from ruamel.yaml.events import AliasEvent, MappingStartEvent, ScalarEvent, SequenceStartEvent
+    def _value(self, event: Any, depth: int) -> Any:
+        from ruamel.yaml.events import AliasEvent, MappingStartEvent, SequenceStartEvent
 
         if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
             raise self._error("anchors and aliases are not used in a spec", event, hint="write the value out")
@@ -175,9 +175,7 @@ class _YamlReader:
             return self._mapping(depth)
         if isinstance(event, SequenceStartEvent):
             return list(self._items(depth))
-        if isinstance(event, ScalarEvent):
-            return event.value if event.style is not None else self._plain(event)
-        raise self._error("this is no value", event)
+        return event.value if event.style is not None else self._plain(event)  # a scalar: nothing else is left
 
     def _items(self, depth: int) -> Iterator[Any]:
         from ruamel.yaml.events import SequenceEndEvent

@@ -7,23 +7,26 @@ import json
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from charpy.analysis.comparison.compare import compare
 from charpy.analysis.outcomes import Evidence, outcomes_of
 from charpy.analysis.summary import RunSummary
 from charpy.arrays import ArrayDataset
+from charpy.epsfile import EpsData, EpsFile, EpsLevels, EpsSettings, eps_bytes
 from charpy.errors import IdentityError, SpecError
 from charpy.evaluator import evaluate
 from charpy.hookspecs import hookimpl
 from charpy.interfaces.attack import Attack, Family
 from charpy.outcome import Outcome
+from charpy.own_levels import own_levels
 from charpy.plugins import Registry
 from charpy.reports.compare_view import section_views
 from charpy.reports.html import HtmlReport
 from charpy.reports.terminal import plain_table
 from charpy.runfile import RunFile
 from charpy.specfile import load_spec
-from charpy.specs import RunSpec, parse
+from charpy.specs import OwnLevels, RunSpec, parse
 from charpy.subjects import Subject
 from charpy.testing.linear import LinearModel
 from charpy.threat import Access, Goal, Norm
@@ -256,3 +259,26 @@ def test_the_lowest_figure_is_of_the_same_own_levels(tmp_path):
     assert cells["c"].broken.value < min(cells["a"].broken.value, cells["b"].broken.value)
     assert cells["c"].mark == ""
     assert "lowest" in {cells["a"].mark, cells["b"].mark}
+
+
+def test_a_file_that_is_too_large_for_levels_is_refused_before_it_is_parsed(tmp_path, monkeypatch):
+    path = write(tmp_path, table())
+    monkeypatch.setattr("charpy.own_levels.MOST_BYTES", path.stat().st_size)
+    own_levels(Norm.LINF, OwnLevels(path=str(path)), DATA, IDS)
+    monkeypatch.setattr("charpy.own_levels.MOST_BYTES", path.stat().st_size - 1)
+    with pytest.raises(SpecError, match="the file is too large") as refused:
+        own_levels(Norm.LINF, OwnLevels(path=str(path)), DATA, IDS)
+    assert (refused.value.where, refused.value.expected) == (str(path), f"at most {path.stat().st_size - 1} bytes")
+
+
+def test_a_file_that_charpy_writes_is_one_that_a_run_reads(tmp_path):
+    levels = EpsLevels(samples=40, th=0, q1=1.0, median=2.0, q3=3.0, most=24)
+    made = EpsFile(
+        norm=Norm.LINF, rule="half", data=EpsData(name="x", fingerprint=DATA.fingerprint()),
+        settings=EpsSettings(per_class=None, seed=0, against="sample"), classes={"0": levels}, all=levels,
+        samples=dict(zip(IDS, OWN.tolist(), strict=True)),
+    )  # fmt: skip
+    (tmp_path / "eps.json").write_bytes(eps_bytes(made))
+    assert own_levels(Norm.LINF, OwnLevels(path=str(tmp_path / "eps.json")), DATA, IDS) == tuple(OWN.tolist())
+    with pytest.raises(ValidationError, match="greater than or equal"):
+        EpsFile.model_validate({**json.loads(eps_bytes(made)), "samples": {"a": -1}})

@@ -250,3 +250,10 @@ def test_paths_are_relative_to_the_folder_of_the_spec(
 def test_absolute_paths_stay_as_they_are(write: Any, path: str) -> None:
     text = f"data: {{kind: npz, params: {{path: {path}}}}}\nmodels: [{{reference: digits-cnn}}]\n"
     assert load_spec(write(text)).data.params["path"] == path
+
+
+def test_a_character_that_yaml_does_not_allow_is_named(write: Any) -> None:
+    found = refusal(write("data: {kind: digits}\nname: a\x07b\n"))
+    assert found.what == "this is no YAML"
+    assert "special characters are not allowed" in str(found.found)
+    assert "correct the line" in found.hint

@@ -150,3 +150,10 @@ def test_specs_do_not_change() -> None:
     spec = parse(ComponentSpec, {"kind": "a"})
     with pytest.raises(ValueError, match="frozen"):
         spec.kind = "b"  # type: ignore[misc]
+
+
+def test_a_static_attacker_needs_a_defence_to_overlook() -> None:
+    model = {"reference": "digits-cnn", "attackers": ["static"]}
+    with pytest.raises(SpecError, match=r"a static attacker overlooks defences, and this model has none"):
+        parse(RunSpec, {"data": {"kind": "digits"}, "models": [model]})
+    parse(RunSpec, {"data": {"kind": "digits"}, "models": [{**model, "defenses": [{"kind": "bilateral_filter"}]}]})

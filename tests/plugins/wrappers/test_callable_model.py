@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from pathlib import Path
 
@@ -11,12 +12,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from charpy.errors import ModelError, UnknownNameError
+from charpy.errors import DataError, ModelError, UnknownNameError
 from charpy.interfaces.model import Output
 from charpy.preflight import preflight
 from charpy.specs import parse
 from charpy.threat import Access
-from charpy_plugins.wrappers.callable_model import CallableModel
+from charpy_plugins.wrappers.callable_model import CallableModel, _annotated
+from charpy_plugins.wrappers.references import load_reference, produced
 from charpy_plugins.wrappers.torch_module import TorchModel
 
 WEIGHTS = np.random.default_rng(4).normal(size=(36, 3)).astype(np.float32)
@@ -348,3 +350,44 @@ def test_fingerprint_knows_source_and_bound_values():
     assert of(functools.partial(numpy_scores, 1))["source"] != of(functools.partial(numpy_scores, 2))["source"]
     assert of(numpy_scores)["source"] != of(torch_scores)["source"]
     assert of(numpy_scores, scale=255) != of(numpy_scores)
+
+
+def test_an_error_of_charpys_own_is_told_as_it_is(images):
+    def refuses(batch):
+        raise DataError("an error that says enough", where="there")
+
+    with pytest.raises(DataError, match=r"^there: an error that says enough$"):
+        CallableModel.from_callable(refuses).predict(images)
+
+
+def test_what_a_callable_of_one_kind_raises_comes_through(images):
+    def fails(batch: np.ndarray) -> np.ndarray:
+        raise ZeroDivisionError("its own words")
+
+    with pytest.raises(ZeroDivisionError, match="its own words"):
+        CallableModel.from_callable(fails).predict(images)
+
+
+def test_a_callable_without_a_signature_is_tried():
+    with pytest.raises(ValueError, match="no signature"):
+        inspect.signature(min)
+    assert _annotated(min) is None
+
+
+@pytest.mark.parametrize(
+    ("reference", "says"),
+    [("no reference", "not a Python reference"), ("a.b:", "not a Python reference"), (":c", "not a Python reference")],
+)
+def test_what_is_no_reference_is_said(reference, says):
+    with pytest.raises(ModelError, match=says) as refused:
+        load_reference(reference)
+    assert (refused.value.found, refused.value.expected) == (repr(reference), "package.module:object")
+
+
+def test_a_factory_that_refuses_is_told_as_it_is():
+    def refuses():
+        raise DataError("an error that says enough")
+
+    with pytest.raises(DataError, match=r"^an error that says enough$"):
+        produced(refuses, "a:refuses", None)
+    assert produced(min, "builtins:min", None) is min  # nothing tells that it is a factory

@@ -106,3 +106,36 @@ def test_module_source_sees_structure_but_no_addresses():
     assert digests.of_module_source(Activated(lambda x: x)) == digests.of_module_source(Activated(lambda x: x))
     small, large = torch.nn.AvgPool2d(2), torch.nn.AvgPool2d(3)
     assert digests.of_module_source(small) != digests.of_module_source(large)
+
+
+def test_a_file_by_its_bytes(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1
+    assert digests.of_file(tmp_path / "a") == expected
+
+
+class _Bound:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def answer(self):
+        return self.factor
+
+
+class _Shy:
+    """Refuses to be pickled."""
+
+    def __reduce_ex__(self, protocol):
+        raise TypeError("no")
+
+
+def test_methods_by_their_object_and_what_cannot_be_pickled_by_its_type():
+    assert digests.of_object(_Bound(2).answer) == digests.of_object(_Bound(2).answer)
+    assert digests.of_object(_Bound(2).answer) != digests.of_object(_Bound(3).answer)
+    assert digests.of_object(_Shy()) == digests.of_object(_Shy())
+    assert digests.of_object(_Shy()) != digests.of_object(_Bound(2))
+
+
+def test_arrays_of_objects_by_what_is_in_them():
+    one, same, other = (np.array([{"a": value}, None], dtype=object) for value in (1, 1, 2))
+    assert digests.of_object(one) == digests.of_object(same) != digests.of_object(other)

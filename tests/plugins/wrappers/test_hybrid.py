@@ -26,6 +26,7 @@ from charpy.preflight import preflight
 from charpy.specs import parse
 from charpy.threat import Access
 from charpy_plugins.wrappers.hybrid import Hybrid
+from charpy_plugins.wrappers.torch_module import TorchModel
 
 DIGITS = load_digits()
 IMAGES = torch.from_numpy(DIGITS.images[:, None] / 16).float()
@@ -273,3 +274,30 @@ def test_using_a_head_does_not_change_its_identity(features):
     before = model.fingerprint()
     model.predict(IMAGES[:50])
     assert Hybrid.compose(Features(), head).fingerprint() == before
+
+
+def test_a_head_and_features_by_reference(features, tmp_path, monkeypatch):
+    head = "import numpy as np\n\ndef rule(features):\n    return (features.mean(1) > 0.2).astype(np.int64)\n"
+    (tmp_path / "head_for_test.py").write_text(head)
+    monkeypatch.chdir(tmp_path)
+    model = Hybrid.compose("pixels", "head_for_test:rule")
+    assert torch.equal(model.predict(IMAGES[:50]), (IMAGES[:50].flatten(1).mean(1) > 0.2).long())
+    sys.modules.pop("head_for_test", None)
+
+
+def test_features_of_a_model_are_its_answers():
+    inner = TorchModel.from_module(Features())
+    head = LogisticRegression(max_iter=2000).fit(inner.predict(IMAGES[TRAIN]).flatten(1).numpy(), LABELS[TRAIN])
+    expected = head.predict(inner.predict(IMAGES[TEST]).flatten(1).numpy())
+    found = Hybrid.compose(inner, head).predict(IMAGES[TEST])
+    assert found.argmax(1).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("features", "says", "found"),
+    [("no such thing", "unknown features", "'no such thing'"), (3, "no way to get features from this object", "int")],
+)
+def test_what_gives_no_features_is_refused(features, says, found):
+    with pytest.raises(ModelError, match=says) as refused:
+        Hybrid.compose(features, lambda values: values)
+    assert refused.value.found == found

@@ -88,3 +88,10 @@ def test_without_the_newer_exporters_package_the_hint_says_so(small_cnn, tmp_pat
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"unsupported[\s\S]*onnxscript"):
         export_onnx(small_cnn(), (1, 6, 6), tmp_path / "small.onnx")
+
+
+def test_a_forward_on_a_gpu_that_onnx_runtime_cannot_use_is_refused(small_cnn, monkeypatch):
+    # a provider list without CUDA is what ONNX Runtime comes back with when its libraries are missing
+    monkeypatch.setattr("charpy_plugins.wrappers.onnx_session._providers", lambda device: ["CPUExecutionProvider"])
+    with pytest.raises(ModelError, match="ONNX Runtime runs on the CPU: its CUDA provider did not start"):
+        onnx_export.forward_through_onnx(small_cnn().eval(), (1, 6, 6), torch.device("cuda"))

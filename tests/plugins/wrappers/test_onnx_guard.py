@@ -400,3 +400,31 @@ def test_a_graph_that_onnx_runtime_refuses_is_an_error(save_graph):
     path = save_graph([helper.make_node("NoSuchOperator", ["x"], ["y"])], ["N", 4], [("y", TensorProto.FLOAT, None)])
     with pytest.raises(ModelError, match="cannot open"):
         OnnxModel(OnnxModel.Params(path=str(path)))
+
+
+def test_a_file_of_weights_above_the_cap_is_refused_before_it_is_read(with_tensor, closed, tmp_path, monkeypatch):
+    path = with_tensor(initialiser(external("w.bin")))
+    with (tmp_path / "w.bin").open("wb") as file:
+        file.truncate(onnx_guard.MAX_BYTES + 1)  # no block of it is on the disk
+    with pytest.raises(UnsafeFileError, match="are in a file that is too large") as refused:
+        inspect(path)
+    assert refused.value.found == "'w.bin'"
+
+
+def test_a_graph_whose_shapes_cannot_be_inferred_is_left_to_onnx_runtime(save_graph):
+    def without_opset(model):
+        del model.opset_import[:]
+
+    nodes = [helper.make_node("Flatten", ["x"], ["y"])]
+    path = save_graph(nodes, ["N", 1, 2, 2], [("y", TensorProto.FLOAT, ["N", 4])], edit=without_opset)
+    with pytest.raises(onnx.shape_inference.InferenceError, match="No opset import"):
+        onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
+    inspect(path)
+    with pytest.raises(ModelError, match="ONNX Runtime cannot open the model"):
+        OnnxModel(OnnxModel.Params(path=str(path)))
+
+
+@pytest.mark.parametrize("kind", [0, 999])
+def test_values_of_a_type_that_nobody_knows_count_one_byte_each(kind):
+    assert onnx_guard._item_size(kind) == 1
+    assert onnx_guard._item_size(TensorProto.DOUBLE) == 8

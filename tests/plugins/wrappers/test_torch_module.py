@@ -17,6 +17,7 @@ from charpy.plugins import Registry
 from charpy.preflight import preflight
 from charpy.specs import parse
 from charpy.threat import Access
+from charpy_plugins.wrappers import architectures
 from charpy_plugins.wrappers.onnx_file import OnnxModel
 from charpy_plugins.wrappers.torch_module import TorchModel
 
@@ -354,3 +355,37 @@ def test_wrap_takes_modules_only_and_subclasses_take_none():
 def test_devices_that_are_not_there(device, error):
     with pytest.raises(error, match=device):
         TorchModel.from_module(torch.nn.Flatten(), device=device)
+
+
+def test_the_graph_is_the_modules_and_labels_have_none(small_cnn, images):
+    model = TorchModel.from_module(small_cnn(), input_shape=(1, 6, 6))
+    torch.testing.assert_close(model.graph()(images), model.predict(images), atol=1e-5, rtol=1e-5)
+    assert TorchModel.from_module(small_cnn()).graph() is None  # no image seen yet, so no shape known
+    labels = TorchModel.from_module(small_cnn(), output=Output.LABELS, input_shape=(1, 6, 6))
+    assert labels.graph() is None
+
+
+def test_complex_answers_are_left_as_they_are_to_be_refused(images):
+    class Complex(torch.nn.Module):
+        def forward(self, batch):
+            return torch.complex(batch, batch).flatten(1)
+
+    assert TorchModel.from_module(Complex()).predict(images).is_complex()
+
+
+def test_a_module_that_stands_in_a_file_is_copied_before_it_is_filled(module_file, images):
+    with (module_file / "arch_for_test.py").open("a") as file:
+        file.write("network = build()\ndef refused():\n    from charpy.errors import DataError\n")
+        file.write("    raise DataError('an error that says enough')\n")
+    save_file({"1.weight": torch.rand(4, 36), "1.bias": torch.rand(4)}, "w.safetensors")
+    model = TorchModel(TorchModel.Params(weights="w.safetensors", architecture="arch_for_test:network"))
+    theirs = sys.modules["arch_for_test"].network
+    assert not torch.equal(theirs[1].weight, model.module[1].weight)
+    with pytest.raises(CharpyError, match=r"^an error that says enough$"):
+        TorchModel(TorchModel.Params(weights="w.safetensors", architecture="arch_for_test:refused"))
+
+
+def test_a_kind_without_an_architecture_is_no_architecture():
+    with pytest.raises(ModelError, match="model kind 'onnx' has no architecture of its own") as refused:
+        architectures.build("onnx")
+    assert "package.module:callable" in refused.value.hint

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save
 
 from charpy.errors import CharpyError, ModelError, UnsafeFileError
-from charpy_plugins.wrappers.weights import load_weights
+from charpy_plugins.wrappers.weights import _check_tensor, load_weights
 
 STATE = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)}
 
@@ -266,3 +266,38 @@ def test_offsets_and_shapes_that_do_not_fit_are_refused(second):
         load(header_of(a=first, b=second) + b"\0" * 32)
     good = {"dtype": "F32", "shape": [4], "data_offsets": [16, 32]}
     assert load(header_of(a=first, b=good) + b"\0" * 32).state.keys() == {"a", "b"}
+
+
+# caps
+
+
+def test_a_file_above_the_cap_is_refused_before_it_is_read(monkeypatch):
+    data = save(STATE)
+    monkeypatch.setattr("charpy_plugins.wrappers.weights.MAX_BYTES", len(data) - 1)
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("it must not be read"))
+    with pytest.raises(UnsafeFileError, match="the weight file is too large") as refused:
+        load(data)
+    assert (refused.value.found, refused.value.expected) == (len(data), f"{len(data) - 1} bytes")
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_many_tensors_over_the_same_bytes_claim_no_more_than_a_file_may_hold(old, monkeypatch):
+    base = torch.zeros(1000)
+    data = torch_bytes({f"{i}": base for i in range(100)}, old=old)
+    assert len(data) < 100_000
+    monkeypatch.setattr("charpy_plugins.wrappers.weights.MAX_BYTES", 100_000)
+    with pytest.raises(UnsafeFileError, match=r"100 tensors, 400000 bytes in all, many over the same stored ones"):
+        load(data)
+
+
+def test_a_pickle_of_too_many_steps_is_refused(monkeypatch):
+    monkeypatch.setattr("charpy_plugins.wrappers.pickle_scan._MAX_OPCODES", 30)
+    with pytest.raises(UnsafeFileError, match="the pickle is too long") as refused:
+        load(torch_bytes(STATE))
+    assert "safetensors" in refused.value.hint
+
+
+def test_sparse_tensors_of_a_loader_that_lets_them_through_are_no_weights():
+    sparse = torch.ones(2, 2).to_sparse()
+    with pytest.raises(ModelError, match=r"tensor 'a' is not dense(.|\n)*to_dense"):
+        _check_tensor("a", sparse, "w.pt")
