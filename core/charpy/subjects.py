@@ -158,6 +158,7 @@ def resolved(spec: ModelSpec, registry: Registry) -> tuple[str, dict[str, Any]]:
         "model",
         reference,
         [entry.kind for entry in entries],
+        where="models",
         hint="give a zoo name, FILE.onnx, package.module:callable, weights.safetensors@architecture or http://HOST/v2/models/NAME",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ class TrainedModel(TorchModel):
 def card_beside(reference: str) -> bool:
     """Whether `reference` is a `FILE.safetensors` with a card beside it."""
     weights = Path(reference)
-    return weights.suffix == ".safetensors" and _beside(weights).is_file()
+    return weights.suffix == ".safetensors" and os.path.isfile(_beside(weights))
 
 
 def open_trained(weights: Path) -> tuple[Card, torch.nn.Module]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -31,10 +32,10 @@ def report(
     from charpy.cli.execute import RUN_FILE
     from charpy.gates import gate_of
 
-    run_file = run / RUN_FILE if run.is_dir() else run
+    run_file = run / RUN_FILE if os.path.isdir(run) else run
     kinds = kinds_of(formats)
     folder = out if out is not None else run_file.parent
     more = [gate_of(text, "--gate") for text in gate]
-    if run_file.is_file():
+    if os.path.isfile(run_file):
         folder.mkdir(parents=True, exist_ok=True)
     return publish(run_file, folder, kinds, registry(), more=more)

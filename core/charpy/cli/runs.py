@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ def opened_runs(paths: Sequence[Path]) -> Iterator[list[RunFile]]:
     with ExitStack() as stack:
         opened = []
         for run in paths:
-            path = run / RUN_FILE if run.is_dir() else run
+            path = run / RUN_FILE if os.path.isdir(run) else run
             try:
                 opened.append(stack.enter_context(RunFile.open(path)))
             except OSError as cause:

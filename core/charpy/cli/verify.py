@@ -48,7 +48,7 @@ def verify(
     from charpy.plugins import registry
     from charpy.verification.document import Check, Disagreement, Verification
 
-    path = run / RUN_FILE if run.is_dir() else run
+    path = run / RUN_FILE if os.path.isdir(run) else run
     places = {
         "models": _references(model or []),
         "data": None if data is None else data_of(data, data_dir, registry()),

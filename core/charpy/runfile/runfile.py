@@ -82,7 +82,7 @@ class RunFile:
         Raises:
             RunFileError: no such file, not one of ours, of a schema version that is not known, changed or damaged.
         """
-        if not path.is_file():
+        if not os.path.isfile(path):  # False, too, for what no file can be called
             raise RunFileError("no such run file", where=str(path), hint="`charpy assess` or `charpy run` writes one")
         if _version(path) in OLDER:
             return cls._older(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,18 +55,22 @@ class Folder(Dataset):
 
     def __init__(self, params: Any) -> None:
         super().__init__(params)
-        self._root = Path(params.path).expanduser()
-        self.name = self._root.resolve().name or str(self._root)
+        self._root = Path(os.path.expanduser(params.path))
         if params.resize is not None and not all(0 < side <= 4096 for side in params.resize):
             raise DataError(
                 "`resize` is no size",
-                where=self.name,
+                where=str(self._root),
                 found=params.resize,
                 expected="1..4096 each",
                 hint="give height and width in pixels",
             )
-        self.class_names, order = _classes(self._root, params.classes)
-        self._files, self._labels, left_out = _files(self._root, self.class_names)
+        try:
+            self.class_names, order = _classes(self._root, params.classes)
+            self._files, self._labels, left_out = _files(self._root, self.class_names)
+        except OSError as cause:
+            hint = "look at the permissions of the folder and of those in it"
+            raise DataError("folder cannot be read", where=str(self._root), found=cause.strerror, hint=hint) from None
+        self.name = self._root.resolve().name or str(self._root)
         headers = [read_header(path) for path in self._files]
         self._channels, mixed = _one_channel_count(headers, params.channels, self._root)
         size, resized = _one_size(headers, self._files, params.resize)
@@ -96,7 +101,8 @@ class Folder(Dataset):
     @classmethod
     def accepts(cls, reference: str, data_dir: str | None) -> dict[str, Any] | None:
         """An existing folder; one that is called like a data set is given as `./mnist`."""
-        return {"path": reference} if reference not in RESERVED and Path(reference).expanduser().is_dir() else None
+        known = reference not in RESERVED and os.path.isdir(os.path.expanduser(reference))
+        return {"path": reference} if known else None
 
     def _decode(self, row: int) -> NDArray[np.uint8]:
         pixels = read_pixels(self._files[row], self._channels, self.params.resize)
@@ -114,7 +120,7 @@ class Folder(Dataset):
 
 def _classes(root: Path, given: tuple[str, ...] | None) -> tuple[tuple[str, ...], list[str]]:
     """The class names in the order of the labels, and a note where that order may surprise."""
-    if not root.is_dir():
+    if not os.path.isdir(root):  # False, too, for what no folder can be called
         raise DataError(
             "no folder is here",
             where=str(root),

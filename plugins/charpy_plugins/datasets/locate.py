@@ -51,7 +51,7 @@ class Shelf:
         places = self.folders()
         for filename in filenames:
             for folder in places:
-                if (folder / filename).is_file():
+                if os.path.isfile(folder / filename):  # False, too, for what no file can be called
                     return folder / filename
         return None
 
@@ -74,7 +74,7 @@ class Shelf:
         named = self.data_dir or os.environ.get(VARIABLE)
         if not named:
             return []
-        root = Path(named).expanduser()
+        root = Path(os.path.expanduser(named))
         names = {part for name in self.subfolders for part in (name, name.split("/", 1)[0])}
         inside = [root / name for name in self.subfolders]
         return [*inside, root] if root.name in names else inside

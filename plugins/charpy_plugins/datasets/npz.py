@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tokenize
 import zipfile
 import zlib
@@ -47,7 +48,7 @@ class Npz(ArrayDataset):
         )
 
     def __init__(self, params: Any) -> None:
-        path = Path(params.path).expanduser()
+        path = Path(os.path.expanduser(params.path))
         with _archive(path) as archive:
             images = _array(archive, path, IMAGES if params.images is None else (params.images,), SMALL)
             labels = _array(archive, path, LABELS if params.labels is None else (params.labels,), SMALL_LABELS)
@@ -76,7 +77,7 @@ def _archive(path: Path) -> zipfile.ZipFile:
     """The open file, if it is a plain NumPy archive."""
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as cause:
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as cause:  # ValueError: a zero byte
         raise DataError(
             "no .npz file can be read here",
             where=str(path),
@@ -119,12 +120,7 @@ def _array(archive: zipfile.ZipFile, path: Path, names: Sequence[str], small: in
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, fortran, dtype = read_header[version](header)
     except (*_DAMAGED, *_STRANGE_HEADER) as cause:
-        raise DataError(
-            "array cannot be read",
-            where=where,
-            found=f"{type(cause).__name__}: {cause}",
-            hint="fetch the file again from where it came, or write it again",
-        ) from None
+        raise _unreadable(where, cause) from None
     if dtype.hasobject:
         raise UnsafeFileError(
             "array holds Python objects, which are pickled and could run code",
@@ -141,4 +137,16 @@ def _array(archive: zipfile.ZipFile, path: Path, names: Sequence[str], small: in
             expected=f"{size} for {shape}",
             hint="fetch the file again from where it came, or write it again",
         )
-    return np.frombuffer(content, dtype, offset=header.tell()).reshape(shape, order="F" if fortran else "C")
+    try:
+        return np.frombuffer(content, dtype, offset=header.tell()).reshape(shape, order="F" if fortran else "C")
+    except (ValueError, OverflowError) as cause:  # two sizes below zero, an array in each value, values of no bytes
+        raise _unreadable(where, cause) from None
+
+
+def _unreadable(where: str, cause: BaseException) -> DataError:
+    return DataError(
+        "array cannot be read",
+        where=where,
+        found=f"{type(cause).__name__}: {cause}",
+        hint="fetch the file again from where it came, or write it again",
+    )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
-from charpy.errors import DataError, UnsafeFileError
+from charpy.errors import CharpyError, DataError, UnsafeFileError
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 """What is decoded, told by content. Formats that run programs or reach for other files (EPS, ...) are not."""
@@ -98,9 +96,9 @@ def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
             yield image
     except Image.DecompressionBombError as cause:
         raise _too_large(path, str(cause)) from None
-    except (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, TypeError) as cause:
-        raise _unreadable(path, cause) from None
-    except (struct.error, zlib.error, OverflowError, MemoryError) as cause:
+    except CharpyError:
+        raise
+    except Exception as cause:  # noqa: BLE001 - Pillow's have no common base: assertions, missing attributes and others
         raise _unreadable(path, cause) from None
 
 

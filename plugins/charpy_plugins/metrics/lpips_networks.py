@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,7 @@ def find_weights(net: str, path: str | None, data_dir: str | None, download: boo
         UnsafeFileError: loading it would run code, or it is not the published file.
     """
     if path is not None:
-        return load_weights(Path(path).expanduser()).state
+        return load_weights(Path(os.path.expanduser(path))).state
     published = PUBLISHED[net]
     shelf = Shelf("lpips", data_dir, ("lpips", "."), download)
     otherwise = f"give the file itself: weights: PATH ({ADDRESS}{published.filename} or one of that form)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -140,7 +141,7 @@ class Hybrid(Model):
 
 
 def _refuse_pickle(head: str) -> None:
-    if Path(head).suffix.lower() in _PICKLES or Path(head).is_file():
+    if Path(head).suffix.lower() in _PICKLES or os.path.isfile(head):
         raise UnsafeFileError(
             "a head is never loaded from a file: opening a pickle runs the code in it",
             where=head,

@@ -107,7 +107,7 @@ def inspect(path: Path) -> Inspected:
             tensors too large to be true; or it is too large itself.
     """
     where = str(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # False, too, for what no file can be called
         raise ModelError(
             "no such ONNX file", where=where, hint="look at the path; it is taken from the working directory"
         )

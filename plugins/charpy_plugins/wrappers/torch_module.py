@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -123,7 +124,7 @@ class TorchModel(Model):
         weights, _, architecture = reference.rpartition("@")
         if cls is not TorchModel or not weights or not architecture:
             return None
-        if Path(weights).suffix.lower() not in WEIGHT_SUFFIXES and not Path(weights).is_file():
+        if Path(weights).suffix.lower() not in WEIGHT_SUFFIXES and not os.path.isfile(weights):
             return None
         return {"weights": weights, "architecture": architecture}
 

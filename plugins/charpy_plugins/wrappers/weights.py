@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -41,7 +42,7 @@ def load_weights(path: Path) -> Weights:
         ModelError: no such file, or what is inside are no weights.
         UnsafeFileError: loading it would run code, or fill the memory; or it is damaged.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # False, too, for what no file can be called
         raise ModelError("no such weight file", where=str(path), hint="the form is FILE@architecture")
     size, where = path.stat().st_size, str(path)
     if size > MAX_BYTES:
