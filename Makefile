@@ -10,7 +10,7 @@ WORKERS ?= 2
 THIRD_PARTY := $(shell find tests/third_party -name '*.py' -o -name pyproject.toml 2>/dev/null)
 SOURCES := $(shell find core plugins models -type f -not -path '*/__pycache__/*') pyproject.toml README.md LICENSE
 
-.PHONY: demo setup test lint check coverage wheel-test test-slow docs bench clean
+.PHONY: demo setup test lint check coverage wheel-test test-slow docs bench mutation clean
 
 demo: setup
 	$(BIN)/charpy assess digits-cnn --data digits --certify 15 --out demo
@@ -77,6 +77,11 @@ $(VENV)/.docs: $(VENV)/.installed
 bench: setup
 	$(BIN)/python benchmarks/main_job.py
 	$(BIN)/python benchmarks/dual_vs_art.py
+
+# Mutants of the judge and the oracle; fails where the tests kill fewer than 80 % of either's.
+mutation: setup
+	$(PIP) --no-build-isolation --editable '.[mutation,dev]'
+	$(BIN)/python benchmarks/mutation.py
 
 clean:
 	rm -rf $(WHEEL_VENV) dist build demo .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
