@@ -88,7 +88,7 @@ class ForeignAttack(Attack):
         name = self.params.attack
         if name not in self.known:
             raise unknown_name(f"attack of {self.package}", name, self.known, where="attack",
-                               hint="only attacks whose norms and access are known can be run")  # fmt: skip
+                               hint="docs/other-libraries.md lists those that can be run")  # fmt: skip
         self.peer = self.known[name]
         goals = frozenset(Goal) if self.peer.targeted else frozenset({Goal.UNTARGETED})
         vars(self).update(norms=self.peer.norms, access=self.peer.access, family=self.peer.family, goals=goals)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import keyword
 import re
 import sys
 from dataclasses import dataclass
-from importlib import metadata
+from importlib.metadata import PackageNotFoundError, distribution, entry_points, packages_distributions
 
 from charpy.errors import SpecError
 
@@ -40,21 +41,29 @@ class Names:
         package = re.sub(r"[-_.]+", "-", name).lower()
         module = package.replace("-", "_")
         reserved = module in RESERVED or module in sys.stdlib_module_names or keyword.iskeyword(module)
-        if reserved or keyword.issoftkeyword(module) or _installed(package, module):
+        if reserved or keyword.issoftkeyword(module):
             raise SpecError(
-                "the name is taken by Python, by charpy or by a package that is installed here",
+                "the name is taken by Python or by charpy",
                 where="charpy new-plugin",
                 found=module,
+                expected="a name of your own",
+                hint=f"charpy new-plugin charpy-{package}",
+            )
+        if owners := strangers(package, module):
+            raise SpecError(
+                "an installed package has this name; the new one would take its place",
+                where="charpy new-plugin",
+                found=", ".join(owners),
                 expected="a name of your own",
                 hint=f"charpy new-plugin charpy-{package}",
             )
         return cls(package, module)
 
 
-def _installed(package: str, module: str) -> bool:
-    """Whether installing the new package would replace or hide one that is here, such as torch."""
-    try:
-        metadata.distribution(package)
-    except metadata.PackageNotFoundError:
-        return module in metadata.packages_distributions()
-    return True
+def strangers(package: str, module: str) -> list[str]:
+    """What is installed as `package` for pip, or gives `module` to Python, but is no plugin of charpy."""
+    owners = set(packages_distributions().get(module, ()))
+    with contextlib.suppress(PackageNotFoundError):
+        owners.add(distribution(package).name)
+    plugins = {entry.dist.name for entry in entry_points(group="charpy") if entry.dist}
+    return sorted(owners - plugins)

@@ -29,7 +29,7 @@ PARTS: Mapping[str, Part] = {
     "defense": Part("defenses", "local_mean", "LocalMean", "DefenseContract"),
     "model": Part("models", "nearest_mean", "NearestMean", "ModelContract"),
     "certifier": Part("certifiers", "linear_margin", "LinearMargin", "CertifierContract"),
-    "dataset": Part("datasets", "stripes", "Stripes", "DatasetContract"),
+    "dataset": Part("datasets", "noisy_digits", "NoisyDigits", "DatasetContract"),
 }
 WHOLE = ("pyproject.toml", "README.md", "example.yaml", "tests/test_contracts.py", "src/__init__.py", "src/plugin.py")
 

@@ -42,6 +42,7 @@ class AttackContract(Contract):
     """
 
     component: ClassVar[type[Attack]]
+    sort = Attack
     factor: ClassVar[float] = 2.0
     queries: ClassVar[int] = 2000
     usual: ClassVar[int] = 100
@@ -176,7 +177,11 @@ class AttackContract(Contract):
             rows, owner = done.log.rows()
             if len(rows) and self.make().family is Family.TARGET_DISTORTION:
                 allowed = float(inside(done.task.threat, images[owner], rows).float().mean())
-                require(allowed >= self.within, f"{norm}: rows inside the threat model", f"{allowed:.0%}")
+                require(
+                    allowed >= self.within,
+                    f"{norm}: rows inside the threat model below {self.within:.0%}",
+                    f"{allowed:.0%}",
+                )
 
     def test_what_it_claims_is_confirmed_by_the_judge(self) -> None:
         """Each image that it returns and that differs from its original is a witness."""

@@ -28,6 +28,7 @@ class CertifierContract(Contract):
     """
 
     component: ClassVar[type[Certifier]]
+    sort = Certifier
     least: ClassVar[float] = 0.5
 
     def problem(self, output: Output = Output.LOGITS) -> tuple[LinearClassifier, torch.Tensor, torch.Tensor]:
@@ -96,7 +97,11 @@ class CertifierContract(Contract):
         for beyond in (1 + ROOM[self.make().arithmetic], 1.1, 2.0):
             for threat, row in self.threats(beyond):
                 proven = bool(self.proven(threat, row))
-                require(not proven, f"{threat.norm}: proven at {beyond:.4g} times the smallest distance", int(row))
+                require(
+                    not proven,
+                    f"{threat.norm}: proven at {beyond:.4g} times the distance of a witness",
+                    f"sample {int(row)}",
+                )
 
     def test_proves_something(self) -> None:
         """At half of the smallest distance, `least` of the samples."""
@@ -114,7 +119,7 @@ class CertifierContract(Contract):
                 runs.setdefault((threat.norm, int(row)), []).append(bool(self.proven(threat, row)))
         for (norm, sample), proven in runs.items():
             falls = proven == sorted(proven, reverse=True)
-            require(falls, f"{norm}: proven at a radius, not at a smaller one", sample)
+            require(falls, f"{norm}: proven at a radius, not at a smaller one", f"sample {sample}")
 
     def test_never_proves_a_wrong_label(self) -> None:
         """A sample that the model already gets wrong has no proof."""

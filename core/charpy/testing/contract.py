@@ -55,6 +55,13 @@ def nothing_global_changes() -> Iterator[None]:
         np.random.set_state(state[2])  # noqa: NPY002
 
 
+class _Unnamed:
+    """What stands for `component` until a test names one."""
+
+    def __get__(self, test: object, cls: type) -> type[Component]:
+        raise ContractError(f"{cls.__name__} names no component; write `component = YourClass` in it")
+
+
 class Contract:
     """Base of the contract classes: what holds of every component.
 
@@ -67,9 +74,22 @@ class Contract:
         effects: name of a parameter -> another value, which must change what the component does.
     """
 
-    component: ClassVar[type[Component]]
+    component: ClassVar[type[Component]] = _Unnamed()  # type: ignore[assignment]  # gives no class, and says so
     params: ClassVar[Mapping[str, Any]] = {}
     effects: ClassVar[Mapping[str, Any]] = {}
+    sort: ClassVar[type[Component]] = Component
+    """What `component` derives from."""
+
+    def __init_subclass__(cls, **rest: Any) -> None:
+        """Refuse a component of another sort where it is named, before a check trips over it.
+
+        Raises:
+            ContractError: `component` is no class, or does not derive from `sort`.
+        """
+        super().__init_subclass__(**rest)
+        named = vars(cls).get("component")
+        if named is not None and not (isinstance(named, type) and issubclass(named, cls.sort)):
+            raise ContractError(f"{cls.__name__} tests classes that derive from {cls.sort.__name__}; found: {named!r}")
 
     @classmethod
     def checks(cls) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ class DatasetContract(Contract):
     """
 
     component: ClassVar[type[Dataset]]
+    sort = Dataset
     looked_at: ClassVar[int] = 200
 
     def another(self) -> Dataset | None:

@@ -43,6 +43,7 @@ class DefenseContract(ContractOnImages):
     """
 
     component: ClassVar[type[Defense]]
+    sort = Defense
     slope: ClassVar[float] = 0.05
     changes: ClassVar[bool] = True
 
@@ -186,6 +187,7 @@ class DetectorContract(ContractOnImages):
     """What every detector must do."""
 
     component: ClassVar[type[Detector]]
+    sort = Detector
 
     def test_gives_one_float32_for_each_image(self) -> None:
         """`(N,)` finite suspicion scores."""

@@ -28,6 +28,7 @@ class MetricContract(Contract):
     """
 
     component: ClassVar[type[Metric]]
+    sort = Metric
     shape: ClassVar[tuple[int, int, int]] = (3, 12, 10)
     symmetric: ClassVar[bool] = True
     monotone: ClassVar[bool] = True

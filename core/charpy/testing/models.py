@@ -29,6 +29,7 @@ class ModelContract(Contract):
     """
 
     component: ClassVar[type[Model]]
+    sort = Model
     shape: ClassVar[tuple[int, int, int]] = (1, 8, 8)
     slope: ClassVar[float] = 0.05
 
@@ -44,9 +45,15 @@ class ModelContract(Contract):
         return images
 
     def answer(self, model: Model, images: torch.Tensor) -> torch.Tensor:
-        """What it says to a copy of `images`, without gradients."""
+        """What it says to a copy of `images`, without gradients.
+
+        Raises:
+            ContractError: it says it in no tensor.
+        """
         with torch.no_grad():
-            return model.predict(images.clone())
+            found = model.predict(images.clone())
+        require(isinstance(found, torch.Tensor), "predict gives no torch tensor", type(found).__name__)
+        return found
 
     def same(self, first: torch.Tensor, second: torch.Tensor) -> bool:
         """Whether two answers are equal but for rounding."""

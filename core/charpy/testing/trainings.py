@@ -18,6 +18,7 @@ class TrainingDefenseContract(ContractOnImages):
     """What every defence that is a way to train must do, on one lesson of a small network."""
 
     component: ClassVar[type[TrainingDefense]]
+    sort = TrainingDefense
 
     def lesson(self) -> Lesson:
         """A lesson in the middle of a training."""

@@ -9,6 +9,7 @@ the weights of other files put in: ONNX Runtime opens no file at all.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod

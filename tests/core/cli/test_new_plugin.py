@@ -66,6 +66,17 @@ def test_names_that_are_taken_are_refused(given):
         Names.of(given)
 
 
+@pytest.mark.parametrize(("given", "owner"), [("numpy", "numpy"), ("Pillow", "pillow"), ("sklearn", "scikit-learn")])
+def test_a_name_that_would_replace_an_installed_package_is_refused(given, owner):
+    with pytest.raises(SpecError, match="take its place") as refused:
+        Names.of(given)
+    assert refused.value.found == owner
+
+
+def test_a_plugin_may_be_written_again():
+    assert Names.of("charpy-corner-attack").module == "charpy_corner_attack"
+
+
 def test_an_unknown_kind_names_the_nearest(tmp_path, capsys):
     out = str(tmp_path / "out")
     assert run_program(["new-plugin", "mine", "--kinds", "atack,metric", "--out", out]) == 2
@@ -118,6 +129,8 @@ def test_every_choice_of_kinds_is_a_whole_package(kinds, tmp_path):
     assert sum(name.startswith("src/") for name in files) == 2 + len(kinds)
     (tmp_path / "example.yaml").write_text(files["example.yaml"])
     assert load_spec(tmp_path / "example.yaml").name == "my-robust-things"
+    unused = [kind for kind in kinds if f"my_robust_things_{PARTS[kind].file}" not in files["example.yaml"]]
+    assert not unused
     hooks = re.findall(r"def charpy_(\w+)\(", files["src/my_robust_things/plugin.py"])
     assert hooks == [PARTS[kind].hook for kind in kinds]
 
@@ -179,5 +192,14 @@ def test_assess_uses_it(installed):
         names["model"], names["attack"], names["defense"]
     }  # fmt: skip
     assert "robust-things 0.1.0" in report.stdout
-    done = installed("-m", "charpy", "run", "example.yaml")
+
+
+def test_its_example_shows_what_each_part_does(installed):
+    done = installed("-m", "charpy", "run", "example.yaml", "--out", "shown")
     assert done.returncode == 0, done.stderr
+    plain, defended = json.loads(installed("-c", "print(open('shown/report.json').read())").stdout)["reports"]
+    assert plain["clean"]["count"] >= 10
+    assert plain["threats"][0]["proven"] > 0
+    for report in (plain, defended):
+        assert report["threats"][-1]["broken"] > 0
+        assert report["threats"][-1]["metrics"]["robust_things_block_mean"] > 0

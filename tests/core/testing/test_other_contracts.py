@@ -22,6 +22,7 @@ from charpy.interfaces.model import Output
 from charpy.testing import (
     CertifierContract,
     Contract,
+    ContractError,
     DatasetContract,
     DefenseContract,
     DetectorContract,
@@ -29,6 +30,7 @@ from charpy.testing import (
     ModelContract,
     TrainingDefenseContract,
 )
+from charpy.testing import __main__ as listing
 from charpy.testing.linear import LinearClassifier
 from charpy.threat import Access, Norm
 from charpy.transforms import Transformation
@@ -524,3 +526,49 @@ def test_the_page_tells_every_class_and_how_many_checks_it_has():
     assert told == {name: len(set(kind.checks()) - shared) for name, kind in classes.items()}
     assert f"| every one | {len(shared)} |" in page
     assert sum(told.values()) >= 25
+    every = len(shared) + sum(told.values())
+    assert f"[Every check by its name](contracts.md), {every} of them" in page
+
+
+def test_the_page_of_checks_is_the_current_one():
+    text = (Path(__file__).resolve().parents[3] / "docs" / "contracts.md").read_text(encoding="utf-8")
+    assert text == listing.page(), "write it again: python -m charpy.testing > docs/contracts.md"
+    assert len(re.findall(r"^\| `test_\w+` \| .+ \|$", text, re.MULTILINE)) >= 25
+
+
+def test_a_test_without_a_component_says_so():
+    forgotten = type("TestForgotten", (MetricContract,), {})
+    found = forgotten.breaches()
+    spared = {"test_gradients_are_those_of_finite_differences", "test_each_effect_is_one"}  # nothing is declared
+    assert set(found) == set(forgotten.checks()) - spared
+    said = "TestForgotten names no component; write `component = YourClass` in it"
+    assert all(text.endswith(said) for text in found.values())
+
+
+@pytest.mark.parametrize(
+    ("contract", "sort"),
+    [
+        (testing.AttackContract, "Attack"),
+        (CertifierContract, "Certifier"),
+        (DatasetContract, "Dataset"),
+        (DefenseContract, "Defense"),
+        (DetectorContract, "Detector"),
+        (MetricContract, "Metric"),
+        (ModelContract, "Model"),
+        (TrainingDefenseContract, "TrainingDefense"),
+    ],
+)
+@pytest.mark.parametrize("named", [int, "Change", Change()], ids=["int", "text", "instance"])
+def test_a_component_of_another_sort_is_refused_where_it_is_named(contract, sort, named):
+    with pytest.raises(ContractError, match=f"TestOdd tests classes that derive from {sort}; found: .*"):
+        type("TestOdd", (contract,), {"component": named})
+
+
+def test_an_answer_that_is_no_tensor_is_named():
+    class TestNumpy(ModelContract):
+        component = lies(Straight, predict=lambda self, images: Straight.predict(self, images).detach().numpy())
+
+    found = TestNumpy.breaches()
+    assert found["test_answers_have_the_declared_form"] == (
+        "ContractError: predict gives no torch tensor; found: ndarray"
+    )

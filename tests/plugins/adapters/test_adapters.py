@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 import random
+import re
 import sys
 import threading
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -338,3 +340,14 @@ class TorchattacksPgd(Pgd):
 def test_they_keep_the_contract_of_attacks(contract):
     needed(contract.component.package)
     assert contract.breaches() == {}
+
+
+def test_the_page_lists_every_class_that_is_known():
+    page = (Path(__file__).resolve().parents[3] / "docs" / "other-libraries.md").read_text(encoding="utf-8")
+    told = {}
+    for library, norms, access, family, classes in re.findall(r"^\| `(\w+)` \|" + r" ([^|]+) \|" * 4 + "$", page, re.M):
+        for name, untargeted in re.findall(r"`(\w+)`( \(u\))?", classes):
+            assert (library, name) not in told
+            told[library, name] = peer(norms.replace(",", ""), family, access, targeted=not untargeted)
+    known = {(kind, name): what for kind in IMPORTS for name, what in registry().load("attacks", kind).known.items()}
+    assert told == known
