@@ -334,6 +334,8 @@ def _readable(error: ValidationError, spec: type[BaseModel], where: str, listing
             known = _fields_at(spec, item["loc"][:-1])
             near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
             problems.append(f"{path}: unknown field" + (f", did you mean {near[0]!r}?" if near else ""))
+        elif not path:  # about the spec as a whole, which is too long to show
+            problems.append(item["msg"].removeprefix("Value error, "))
         else:
             problems.append(f"{path}: {item['msg'].removeprefix('Value error, ')} (found {item['input']!r:.80})")
     expected = f"one of {', '.join(known)}" if known else None

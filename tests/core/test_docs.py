@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 from typing import NamedTuple
 
 import numpy as np
@@ -18,14 +19,14 @@ import pytest
 from PIL import Image
 
 import charpy
-from charpy.cli.app import run_program
+from charpy.cli.app import build_app, run_program
 from charpy.plugins import registry
 from charpy.specfile import load_spec
 from charpy_models.spec import load_train_spec
 from charpy_plugins.study.build.spec import read_build_spec
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 STRANGER = ROOT / "tests" / "third_party"
 LONG = {"cli.md", "cluster.md", "defenses.md", "perceive.md", "reproducibility.md", "threat-models.md"}
 """Pages that take longer than the others; they are run with the slow tests."""
@@ -49,8 +50,8 @@ class Block(NamedTuple):
 
 def blocks(page: Path) -> Iterator[Block]:
     text = page.read_text(encoding="utf-8")
-    for match in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        yield Block(match[1], match[2], text.count("\n", 0, match.start()) + 1)
+    for match in re.finditer(r"^( *)```(\w*)\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL):
+        yield Block(match[2], dedent(match[3]), text.count("\n", 0, match.start()) + 1)
 
 
 def commands(block: Block) -> list[list[str]]:
@@ -160,6 +161,30 @@ def test_every_block_of_a_page_works(page, folder, capsys):
         else:
             assert block.language == "text", f"{page.name}, line {block.line}: say what the block is"
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_block_escapes(page):
+    fences = re.findall(r"^[ >]*(?:```|~~~)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(fences) == 2 * len(list(blocks(page)))
+
+
+def shown_commands() -> list[tuple[str, int, str]]:
+    """Page, line and text of every `charpy ...` in a block that is only shown: it waits for people, or for a server."""
+    return [
+        (page.name, block.line, re.split(r"\s{2,}", line.removeprefix("$ "))[0])
+        for page in PAGES
+        for block in blocks(page)
+        if block.language == "text"
+        for line in block.text.replace("\\\n", "").splitlines()
+        if line.removeprefix("$ ").startswith("charpy ")
+    ]
+
+
+@pytest.mark.parametrize(("page", "line", "text"), shown_commands())
+def test_a_command_that_is_only_shown_is_one_that_charpy_takes(page, line, text):
+    _, words = text.split(" ", 1)
+    build_app(registry()).parse_args(shlex.split(words, comments=True), exit_on_error=False, print_error=False)
 
 
 def real_commands() -> list[list[str]]:

@@ -55,7 +55,8 @@ def with_gates(spec: RunSpec, texts: Iterable[str]) -> RunSpec:
     if not more:
         return spec
     given = spec.model_dump(mode="json")
-    return parse(RunSpec, {**given, "gates": [*given["gates"], *more]}, where="--gate")
+    return parse(RunSpec, {**given, "gates": [*given["gates"], *more]}, where="--gate",
+                 hint="name a level and a model of this run")  # fmt: skip
 
 
 @contextmanager

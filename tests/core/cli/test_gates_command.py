@@ -80,7 +80,9 @@ def test_what_cannot_be_judged_is_refused_before_anything_is_computed(charpy, tm
     done = charpy("assess", "digits-cnn", "--data", "digits", "--levels", "1,3", "--out", "out", "--gate", gate)
     assert done.code == 2
     assert said in done.err
-    assert "--gate" in done.err
+    assert done.err.startswith("charpy: --gate: ")
+    assert ": :" not in done.err
+    assert "found {" not in done.err  # the whole spec says nothing
     assert not (tmp_path / "out").exists()
 
 
