@@ -111,6 +111,32 @@ def test_every_field_of_a_report():
     assert not missing(sorted(fields(document.AssessmentSet)), page("report-fields.md"))
 
 
+def named_fields(text: str) -> list[str]:
+    """The fields that the right column of the tables of docs/standards.md names, such as `threats[].norm`."""
+    cells = re.findall(r"^\| .*? \| (.*) \|$", text, re.MULTILINE)
+    ours = {entry.kind for entry in registry().entries()} | {"charpy attacks", "charpy compare", "real", "float-sound"}
+    return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell) if name not in ours]
+
+
+def test_every_field_that_the_standards_page_names_is_one_of_a_report():
+    named = named_fields(page("standards.md"))
+    values = {"held", "transfer_better", "alpha", "of"}  # an outcome, an indicator, and what stands in `detail`
+    assert len(named) > 40
+    known = fields(document.AssessmentSet)
+    assert not [name for name in named if name not in values and not set(re.split(r"\[\]\.|\.", name)) <= known]
+
+
+def test_a_field_that_no_report_has_would_be_found():
+    assert named_fields("| a | `threats[].radius`, `crown` and `charpy compare` |") == ["threats[].radius"]
+    assert not {"threats", "radius"} <= fields(document.AssessmentSet)
+
+
+def test_what_the_standards_page_does_not_cover_is_said():
+    sections = page("standards.md").split("\n## ")[1:]
+    assert len(sections) == 4
+    assert all("not covered" in section for section in sections)
+
+
 @pytest.fixture(scope="module")
 def site() -> ModuleType:
     spec = importlib.util.spec_from_file_location("charpy_docs_staging", ROOT / "docs" / "staging.py")
