@@ -4,8 +4,8 @@ python benchmarks/kills.py [--kills 200]    writes benchmarks/results/kills.md
 
 The command that computes is killed and started again until it has been killed so often, then left to finish. Two of
 three kills hit the supervisor (the process that computes then ends itself), one the process that computes; each at up
-to twice the time that a start needs until its first unit. A unit is acknowledged once it can be read from the run file;
-before every start the units of all earlier looks must be there.
+to one and a half times what a start needs until its first unit. A unit is acknowledged once it can be read from the run
+file; before every start the units of all earlier looks must be there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import psutil
 RESULTS = Path(__file__).parent / "results" / "kills.md"
 SPEC = """
 name: killed
-data: {kind: digits, samples: 480}
+data: {kind: digits, samples: 240}
 models: [{reference: digits-cnn}]
 threats:
   - {norm: l0, levels: [1, 3, 5, 10], battery: [{kind: few_pixel, queries: 300}]}
@@ -116,14 +116,14 @@ def main() -> None:
         whole = table(folder / "whole" / "run.charpy")
         began = time.monotonic()
         draw = random.Random(0)
-        lost = [unit for unit in killed(folder, folder / "killed", wanted, 2 * first, draw) if unit]
+        lost = [unit for unit in killed(folder, folder / "killed", wanted, 1.5 * first, draw) if unit]
         seconds = time.monotonic() - began
         again = table(folder / "killed" / "run.charpy")
     same = "byte-identical" if again[0] == whole[0] else "DIFFERENT"
     lines = [
         "# SIGKILL at random instants over one evaluation",
         "",
-        f"`python benchmarks/kills.py --kills {wanted}`: 480 digits, two norms, four levels, 3 attacks, shards of 4; "
+        f"`python benchmarks/kills.py --kills {wanted}`: 240 digits, two norms, four levels, 3 attacks, shards of 4; "
         "two of three kills hit the supervisor, the others the process that computes.",
         "",
         "| what | undisturbed | killed |",
