@@ -129,6 +129,7 @@ def _listen(
         process.stdin.write(json.dumps(job) + "\n")
         process.stdin.flush()
     except BrokenPipeError:
+        process.stdout.close()
         return End(stage, _ending(process))
     for message in _messages(process, process.stdout):
         if message is None:
