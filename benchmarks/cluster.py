@@ -20,11 +20,11 @@ RESULTS = Path(__file__).parent / "results" / "cluster.md"
 ROUNDS = 2
 TINY = 10_000
 SPEC = {
-    "data": {"kind": "digits", "samples": 160},
+    "data": {"kind": "digits", "samples": 320},
     "models": [{"reference": "digits-cnn"}],
     "threats": [
-        {"norm": "l0", "levels": [3], "battery": [{"kind": "few_pixel", "queries": 1500}]},
-        {"norm": "linf", "levels": [10], "battery": [{"kind": "square", "queries": 1500}]},
+        {"norm": "l0", "levels": [3], "battery": [{"kind": "few_pixel", "queries": 3000}]},
+        {"norm": "linf", "levels": [10], "battery": [{"kind": "square", "queries": 3000}]},
     ],
     "shard": 20,
 }
@@ -73,7 +73,7 @@ def main() -> None:
         "",
         "| what | one worker | two workers | ratio |",
         "|---|---|---|---|",
-        f"| {SPEC['data']['samples']} digits, `few_pixel` and `square`, 1,500 queries, shards of {SPEC['shard']} "
+        f"| {SPEC['data']['samples']} digits, `few_pixel` and `square`, 3,000 queries, shards of {SPEC['shard']} "
         f"| {one:.1f} s | {two:.1f} s | {one / two:.2f} |",
         "",
         f"- Results of all {len(results)} runs: {'the same' if same else 'DIFFERENT'}.",
