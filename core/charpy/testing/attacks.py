@@ -8,24 +8,24 @@ from unittest import SkipTest
 import torch
 
 from charpy.errors import AccessError
-from charpy.interfaces.attack import Attack, Family
+from charpy.interfaces.attack import Family
 from charpy.interfaces.dataset import Samples
-from charpy.interfaces.model import Model, Output
+from charpy.interfaces.model import Output
 from charpy.judge import Claim, Judge
 from charpy.losses import margin
 from charpy.pixels import as_images, inside, pack
+from charpy.testing.attack_trials import CLASSES, COUNT, SHAPE, AttackTrials, Still, ids_of
 from charpy.testing.bench import Trial, trial
-from charpy.testing.contract import Contract, ContractError, nothing_global_changes, require, unlike
+from charpy.testing.contract import ContractError, nothing_global_changes, require, unlike
 from charpy.testing.linear import LinearClassifier
-from charpy.threat import BALLS, Access, Goal, Grid, Norm
+from charpy.threat import Access, Goal, Grid, Norm
 
-COUNT, CLASSES, SHAPE = 6, 5, (3, 5, 5)
 FARTHEST = {Norm.L0: 25.0, Norm.LINF: 1.0, Norm.L2: 75**0.5, Norm.L1: 75.0}
 TARGETED = {Norm.L0: 12.0, Norm.LINF: 0.25, Norm.L2: 2.5, Norm.L1: 16.0}
 BUDGETS = (1, 2, 7, 37)
 
 
-class AttackContract(Contract):
+class AttackContract(AttackTrials):
     """What every attack must do.
 
     Attributes:
@@ -41,63 +41,14 @@ class AttackContract(Contract):
         rows_per_query: False where a query is no row of the model (`oracle.jacobian`).
     """
 
-    component: ClassVar[type[Attack]]
     sort = Attack
     factor: ClassVar[float] = 2.0
     queries: ClassVar[int] = 2000
-    usual: ClassVar[int] = 100
     share: ClassVar[float] = 1.0
     within: ClassVar[float] = 0.9
     randomised: ClassVar[bool | None] = None
     shared: ClassVar[bool] = False
     rows_per_query: ClassVar[bool] = True
-
-    def prepared(self, **changes: Any) -> Attack:
-        """A fresh attack that has seen the samples of its run."""
-        attack: Attack = self.make(**changes)
-        _, images, labels = self.problem()
-        attack.prepare(self.norms()[0], Goal.UNTARGETED, [Samples(images, labels, _ids(COUNT))])
-        return attack
-
-    def norms(self) -> list[Norm]:
-        """Those of the attack that have a ball, in a fixed order."""
-        norms = [norm for norm in BALLS if norm in self.make().norms]
-        if not norms:
-            raise SkipTest("none of its norms has a ball")
-        return norms
-
-    def problem(self, *, output: Output = Output.LOGITS) -> tuple[LinearClassifier, torch.Tensor, torch.Tensor]:
-        """A linear classifier of 5 classes on 3 x 5 x 5 images, samples some way from its boundaries, their labels."""
-        generator = torch.Generator().manual_seed(7)
-        weight = torch.randn(CLASSES, *SHAPE, generator=generator)
-        labels = torch.arange(COUNT) % CLASSES
-        noise = torch.randn(COUNT, *SHAPE, generator=generator) * 0.1
-        images = (0.5 + noise + 0.1 * weight[labels]).clamp(0.1, 0.9).mul(255).round().div(255)
-        bias = -0.5 * weight.flatten(1).sum(1)  # so that grey lies on every boundary
-        if output is not Output.LABELS and self.make().access is Access.LABELS:
-            output = Output.LABELS
-        return LinearClassifier(weight, bias, output), images, labels
-
-    def truth(self) -> LinearClassifier:
-        """The classifier of `problem`, with its scores."""
-        model, _, _ = self.problem()
-        return LinearClassifier(model.weight, model.bias)
-
-    def radius(self, norm: Norm) -> float:
-        """Where about half of the samples can be broken."""
-        _, images, labels = self.problem()
-        middle = float(self.truth().smallest(norm, images, labels).median())
-        return float(int(middle + 0.5)) if norm is Norm.L0 else middle
-
-    def attacked(self, norm: Norm, rows: Any = slice(None), *, attack: Attack | None = None, **named: Any) -> Trial:
-        """A trial on the samples `rows` of `problem`, of `usual` queries at `radius` if nothing else is said."""
-        model, images, labels = self.problem()
-        model = named.pop("model", model)
-        ids = [_ids(COUNT)[i] for i in torch.arange(COUNT)[rows].tolist()]
-        named = {"radius": self.radius(norm), "queries": self.usual, **named}
-        if (targets := named.pop("targets", None)) is not None:
-            named["targets"] = targets[rows]
-        return trial(attack or self.prepared(), model, images[rows], labels[rows], norm=norm, ids=ids, **named)
 
     def test_declares_what_it_is(self) -> None:
         """Norms, access, family and goals are of their types, and the source is a text."""
@@ -298,7 +249,7 @@ class AttackContract(Contract):
         """A constant model is not broken, and no success is claimed."""
         model, images, labels = self.problem()
         for norm in self.norms():
-            still = _Still(model)
+            still = Still(model)
             done = trial(self.prepared(), still, images, torch.full_like(labels, 2), norm=norm, radius=1.0, queries=60)
             require(not done.found.found.any(), f"{norm}: it broke a model that always answers the same")
             require(not _claims(done, images), f"{norm}: it claims success on a model that always answers the same")
@@ -318,7 +269,7 @@ class AttackContract(Contract):
         model = LinearClassifier(weight, output=output)
         labels = LinearClassifier(weight).predict(images).argmax(1)
         attack = self.make()
-        attack.prepare(self.norms()[0], Goal.UNTARGETED, [Samples(images, labels, _ids(3))])
+        attack.prepare(self.norms()[0], Goal.UNTARGETED, [Samples(images, labels, ids_of(3))])
         for norm in self.norms():
             radius = 3.0 if norm is Norm.L0 else 0.05
             done = trial(attack, model, images, labels, norm=norm, radius=radius, queries=30)
@@ -335,29 +286,6 @@ class AttackContract(Contract):
             asked = [(part.log.of(new), whole.log.of(old)) for new, old in enumerate(rows)]
             differ = any(unlike(*pair) for pair in asked)
             require(not differ, f"{norm}: what is asked about a sample depends on the others in the batch")
-
-
-class _Still(Model):
-    """Answers class 2 to everything, as the model that it stands for would."""
-
-    num_classes = CLASSES
-
-    def __init__(self, model: LinearClassifier) -> None:
-        super().__init__()
-        self.access, self.output, self.input_shape = model.access, model.output, model.input_shape
-
-    def predict(self, images: torch.Tensor) -> torch.Tensor:
-        """The same answer for every row, connected to the images."""
-        scores = torch.nn.functional.one_hot(torch.full((len(images),), 2), CLASSES).float()
-        return scores.argmax(1) if self.output is Output.LABELS else scores + 0 * images.flatten(1).sum(1, keepdim=True)
-
-    def fingerprint(self) -> dict[str, str]:
-        """It has no weights."""
-        return {"still": "1"}
-
-
-def _ids(count: int) -> tuple[str, ...]:
-    return tuple(f"sample {i}" for i in range(count))
 
 
 def _claims(done: Trial, images: torch.Tensor) -> bool:
