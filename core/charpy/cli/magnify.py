@@ -59,7 +59,7 @@ def magnify(
 
 
 def _sheet(files: list[Path], sample: str | None, worst: str | None, norm: str | None, model: str | None) -> Sheet:
-    from charpy.analysis.sheet import read_sheet, worst_sample
+    from charpy.analysis.read_sheet import read_sheet, worst_sample
     from charpy.runfile import RunFile
 
     with ExitStack() as stack:

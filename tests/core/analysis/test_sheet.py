@@ -7,7 +7,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from charpy.analysis.sheet import Row, Sheet, read_sheet, worst_sample
+from charpy.analysis.read_sheet import read_sheet, worst_sample
+from charpy.analysis.sheet import Row, Sheet
 from charpy.errors import RunFileError, SpecError, UnknownNameError
 from charpy.threat import Grid
 

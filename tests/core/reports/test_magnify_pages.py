@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from charpy.analysis.sheet import read_sheet
+from charpy.analysis.read_sheet import read_sheet
 from charpy.magnification import magnified
 from charpy.reports.magnify import Views, views_of
 from charpy.reports.magnify_html import render_page
