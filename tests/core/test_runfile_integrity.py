@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -320,6 +321,19 @@ def test_of_many_changed_records_the_first_are_named_and_the_others_counted(fini
         db.execute("UPDATE results SET queries = 1 WHERE unit = 2 AND sample < 8")
     with pytest.raises(RunFileError, match=r"results \(unit 2, sample 4\), and 3 more"):
         RunFile.open(finished)
+
+
+def test_a_disk_that_is_full_at_the_end_costs_the_seal_alone(tmp_path, monkeypatch):
+    def full(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("charpy.runfile.runfile.seal", full)
+    with RunFile.create(tmp_path / "run.charpy", {}, {}) as run:
+        fill(run, 2)
+        with pytest.raises(RunFileError, match=r"cannot be written(.|\n)*No space"):
+            run.seal()
+    with RunFile.open(tmp_path / "run.charpy") as run:
+        assert len(run.units(0)) == 2
 
 
 def test_a_finished_run_is_read_where_nothing_can_be_written(finished, tmp_path):

@@ -114,10 +114,13 @@ class RunFile(Reader):
         One that another process is reading is closed without a seal, as what was written last is not in the file
         itself yet; the digests of its rows hold it until the same command is given again.
         """
-        (busy, *_) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        self.close()
-        if not busy:
-            seal(self.path)
+        try:
+            (busy, *_) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self.close()
+            if not busy:
+                seal(self.path)
+        except (sqlite3.OperationalError, OSError) as cause:
+            raise self._unwritable(cause) from None
 
     @property
     def protected(self) -> str:
@@ -227,12 +230,15 @@ class RunFile(Reader):
                     self._db.execute("ROLLBACK")
                 raise
         except sqlite3.OperationalError as cause:
-            raise RunFileError(
-                "the run file cannot be written",
-                where=str(self.path),
-                found=cause,
-                hint="what was written before is whole: make room, or free it, and the same command goes on",
-            ) from None
+            raise self._unwritable(cause) from None
+
+    def _unwritable(self, cause: Exception) -> RunFileError:
+        return RunFileError(
+            "the run file cannot be written",
+            where=str(self.path),
+            found=cause,
+            hint="what was written before is whole: make room, or free it, and the same command goes on",
+        )
 
 
 def _known(path: Path) -> tuple[int, ...]:
