@@ -26,6 +26,7 @@ class AttackTrials(Contract):
     """
 
     component: ClassVar[type[Attack]]
+    sort = Attack
     usual: ClassVar[int] = 100
 
     def prepared(self, **changes: Any) -> Attack:

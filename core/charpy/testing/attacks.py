@@ -41,7 +41,6 @@ class AttackContract(AttackTrials):
         rows_per_query: False where a query is no row of the model (`oracle.jacobian`).
     """
 
-    sort = Attack
     factor: ClassVar[float] = 2.0
     queries: ClassVar[int] = 2000
     share: ClassVar[float] = 1.0

@@ -16,6 +16,7 @@ BEYOND = (
     "how often the attacks asked, and how long they took",
     "that proofs hold: `charpy certify` computes them anew",
     "planted examples, and figures over other draws of randomised defences",
+    "what only the run saw: its warnings, notes, rejected claims, and why work was lost",
 )
 """What no check looks at, as this needs the attacks, the certifiers or chance."""
 

@@ -27,6 +27,18 @@ def check_bytes(run: RunFile) -> Check:
     return tally.check()
 
 
+def check_form(run: RunFile) -> Check | None:
+    """The records that cannot be read as what they should be, such as a text in place of a distance; None for none."""
+    tally = Tally("records")
+    wrong = list(run.audit().malformed())
+    for record, found, expected in wrong:
+        tally.wrong(record, found, expected)
+    if not wrong:
+        return None
+    tally.missing("everything else: records that cannot be read stand in the way")
+    return tally.check()
+
+
 def check_records(run: RunFile, spec: RunSpec, registry: Registry) -> Check:
     """Every row against the others: results and witnesses, units and samples, the spec and the identity."""
     tally = Tally("records")

@@ -20,7 +20,7 @@ from charpy.verification.data import Reopened, check_data, opened_data
 from charpy.verification.document import Check, Tally
 from charpy.verification.models import check_clean, measured, opened_model, output_of, probe_of, tried
 from charpy.verification.plan import check_plan
-from charpy.verification.records import check_bytes, check_proofs, check_records
+from charpy.verification.records import check_bytes, check_form, check_proofs, check_records
 from charpy.verification.witnesses import Rejudge, WithoutModel
 
 
@@ -75,6 +75,9 @@ def verify(
         _check_names(spec, places)
         watch.enter(Stage("verify", "the records of the run file"))
         yield check_bytes(run)
+        if (unreadable := check_form(run)) is not None:
+            yield unreadable
+            return
         yield check_records(run, spec, registry)
         yield check_proofs(run, spec)
         watch.enter(Stage("verify", "the plan"))
