@@ -5,6 +5,7 @@ Loaded by pytest wherever charpy is installed; it imports nothing of charpy that
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,9 @@ import pytest
 
 if TYPE_CHECKING:
     from charpy.api import Result
+
+LONGEST_NAME = 150
+"""Characters of a folder's name."""
 
 MARKER = (
     "charpy(**settings): settings of the fixture assert_robust, such as norm, th, at_least, queries; "
@@ -33,6 +37,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
 
 
+def _name(node: str) -> str:
+    """The folder of a test: what its name says, and a digest where that could be another test's, too."""
+    test, _, case = node.partition("[")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", node).strip("-.")
+    if (
+        len(name) <= LONGEST_NAME
+        and re.fullmatch(r"[\w./:]*", test, re.ASCII)
+        and re.fullmatch(r"[\w.]*\]?", case, re.ASCII)
+    ):
+        return name
+    return f"{name[-LONGEST_NAME:]}-{hashlib.sha256(node.encode(errors='backslashreplace')).hexdigest()[:8]}"
+
+
 @pytest.fixture
 def assert_robust(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Result]:
     """`charpy.testing.assert_robust` with the settings of the markers `charpy`; the reports of each call are kept."""
@@ -42,8 +59,7 @@ def assert_robust(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..
     for marker in reversed(list(request.node.iter_markers("charpy"))):
         settings |= marker.kwargs
     chosen = request.config.getoption("charpy_out") or request.config.getini("charpy_out")
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", request.node.nodeid).strip("-.")[-150:]
-    folder = request.config.rootpath / chosen / name if chosen else tmp_path / "charpy"
+    folder = request.config.rootpath / chosen / _name(request.node.nodeid) if chosen else tmp_path / "charpy"
     calls = 0
 
     def robust(model: object, images: Any = None, labels: Any = None, **more: Any) -> Result:

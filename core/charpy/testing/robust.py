@@ -13,6 +13,11 @@ from charpy.reports.inert import visible
 if TYPE_CHECKING:
     from charpy.api import Result
 
+WHERE = "assert_robust"
+
+FIGURES = ("robust_accuracy", "proven")
+"""Of which more is better: at least so much of another would be an assertion of weakness."""
+
 REPORTS = ("report.html", "report.json")
 """What is saved beside the run file."""
 
@@ -57,10 +62,15 @@ def assert_robust(
     __tracebackhide__ = True
     import charpy
     from charpy.analysis.gates import judged
+    from charpy.errors import SpecError
     from charpy.gates import gate_of
 
+    if figure not in FIGURES:
+        raise SpecError("no figure of robustness", where=WHERE, found=repr(figure), expected=" or ".join(FIGURES))
+    if not isinstance(at_least, int | float):
+        raise SpecError("no share", where=WHERE, found=repr(at_least)[:100], expected="a number above 0 and at most 1")
     text = f"{norm} th={th} {figure} >= {at_least:.10f}" + (" even if weak" if even_if_weak else "")
-    gate = gate_of(text, "assert_robust")
+    gate = gate_of(text, WHERE)
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="charpy-"))
     try:
         result = charpy.assess(model, images, labels, norms=[norm], levels=[th], out=folder, **settings)

@@ -85,7 +85,18 @@ def test_no_valid_evidence_is_a_failure(images, labels):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"at_least": 0}, {"at_least": 1.5}, {"norm": "Linf"}, {"figure": "robust"}, {"th": 0}]
+    "wrong",
+    [
+        {"at_least": 0},
+        {"at_least": 1.5},
+        {"at_least": float("nan")},
+        {"at_least": "a half"},
+        {"norm": "Linf"},
+        {"figure": "robust"},
+        {"figure": "adversarial_accuracy"},
+        {"figure": "invalid"},
+        {"th": 0},
+    ],
 )
 def test_what_is_no_demand_is_refused(model, images, labels, wrong):
     with pytest.raises(SpecError, match="assert_robust"):

@@ -71,6 +71,20 @@ def test_reports_go_to_the_tests_own_folder_by_default(inner, tmp_path):
     assert len(list((tmp_path / "base").glob("test_fails0/charpy/report.html"))) == 1
 
 
+NODES = ["t.py::test_it", "t.py::test_it[a]", "t.py::test_it[a/b]", "t.py::test_it[a-b]", "t.py::test_it[a b]",
+         "t.py::test_it[../../etc]", "t/py::test_it", "t.py::test_it[\u202e]", "t.py::test_it[\udc80]",
+         "t.py::" + "a" + "x" * 200, "t.py::" + "b" + "x" * 200]  # fmt: skip
+
+
+def test_no_two_tests_share_a_folder_and_none_leaves_its_own():
+    from charpy.testing.pytest_plugin import _name
+
+    names = [_name(node) for node in NODES]
+    assert names[:2] == ["t.py-test_it", "t.py-test_it-a"]
+    assert len(set(names)) == len(NODES)
+    assert all(name.isascii() and len(name) < 200 and Path(name).name == name and name[0] not in "-." for name in names)
+
+
 def test_the_plugin_loads_nothing_until_a_test_asks_for_it():
     code = "import charpy.testing.pytest_plugin, sys; sys.exit('torch' in sys.modules or 'pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
