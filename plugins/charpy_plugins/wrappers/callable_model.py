@@ -34,7 +34,8 @@ class CallableModel(Model):
     It is given a copy of float32 `(N, C, H, W)` images in [0, 1]. What it returns is found out from its first answer:
     whole numbers `(N,)` are labels, `(N, K)` are scores. A torch module (or a factory of one) keeps its gradients.
 
-    Its identity is its source, the values it has bound, and its module; what it reads from elsewhere is not part of it.
+    Its identity is its source, the values it has bound, and what it uses by name of its own package: functions, classes
+    and values. What it reads from elsewhere is not part of it.
     """
 
     _array: Literal["numpy", "torch"] | None
@@ -235,7 +236,8 @@ class CallableModel(Model):
         self.output = output or Output.LOGITS
         self.access = Access.LABELS if output is Output.LABELS else Access.SCORES
         self.num_classes = num_classes
-        self._fingerprint = {"source": digests.of_object(found), "numpy": np.__version__, "torch": torch.__version__}
+        source = digests.of_object(found, digests.home_of(found))
+        self._fingerprint = {"source": source, "numpy": np.__version__, "torch": torch.__version__}
 
     def _prepared(self, images: torch.Tensor) -> torch.Tensor:
         scaled = images if self._scale == 1.0 else images * self._scale

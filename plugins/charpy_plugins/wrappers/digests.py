@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import hashlib
 import inspect
 import re
@@ -56,18 +57,29 @@ def source_of(thing: Any) -> str:
         return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
 
 
-def of_object(subject: Any) -> str:
+def of_object(subject: Any, home: str = "") -> str:
     """SHA-256 of a Python object by its value: arrays, numbers, texts, containers, and the state of anything else.
 
     Unlike a pickle it does not depend on padding bytes inside structured arrays (the trees of scikit-learn have some),
     and random generators, which change by being used, count by their type only.
+
+    Of functions and classes of the package `home` also what they use by name counts: functions and classes of that
+    package, and values; not what they write themselves, such as counters.
     """
     digest = hashlib.sha256()
-    _add(digest, subject, {}, 0)
+    _add(digest, subject, {}, 0, home)
     return digest.hexdigest()
 
 
-def _add(digest: Any, item: Any, seen: dict[int, tuple[int, Any]], depth: int) -> None:
+def home_of(function: Any) -> str:
+    """The package that a callable comes from."""
+    while hasattr(function, "func"):  # functools.partial
+        function = function.func
+    of = function if inspect.isroutine(function) or inspect.isclass(function) else type(function)
+    return _package(of)
+
+
+def _add(digest: Any, item: Any, seen: dict[int, tuple[int, Any]], depth: int, home: str) -> None:
     """Add `item`; `seen` holds what was met before (and keeps it alive), so that cycles and shared parts end there."""
     digest.update(f"<{type(item).__module__}.{type(item).__qualname__}>".encode())
     if item is None or isinstance(item, bool | int | float | complex | str | bytes | np.generic):
@@ -82,8 +94,8 @@ def _add(digest: Any, item: Any, seen: dict[int, tuple[int, Any]], depth: int) -
     elif isinstance(item, np.ndarray) and not item.dtype.hasobject:
         _add_array(digest, item)
     elif depth < _DEPTH and not isinstance(item, np.random.RandomState | np.random.Generator):
-        for part in _parts(item):
-            _add(digest, part, seen, depth + 1)
+        for part in _parts(item, home):
+            _add(digest, part, seen, depth + 1, home)
 
 
 def _add_array(digest: Any, array: np.ndarray[Any, Any]) -> None:
@@ -94,7 +106,7 @@ def _add_array(digest: Any, array: np.ndarray[Any, Any]) -> None:
         digest.update(np.ascontiguousarray(array).tobytes())
 
 
-def _parts(item: Any) -> Iterable[Any]:
+def _parts(item: Any, home: str) -> Iterable[Any]:
     """What an object is made of."""
     if isinstance(item, Mapping):
         return [part for pair in item.items() for part in pair]
@@ -108,7 +120,7 @@ def _parts(item: Any) -> Iterable[Any]:
         return [item.__func__, item.__self__]
     if inspect.isroutine(item) or inspect.isclass(item) or inspect.ismodule(item):
         closure = inspect.getclosurevars(item).nonlocals if inspect.isfunction(item) else {}
-        return [source_of(item), *closure.items()]
+        return [source_of(item), *closure.items(), *_used_by_name(item, home)]
     try:
         # what pickle would write of it, which nothing is executed for but the object's own methods
         reduced = item.__reduce_ex__(4)
@@ -116,3 +128,24 @@ def _parts(item: Any) -> Iterable[Any]:
         reduced = ()
     state = list(reduced[:3]) + [list(rest) for rest in reduced[3:5] if rest is not None]
     return [source_of(type(item)), *state] if isinstance(reduced, tuple) else [source_of(type(item)), reduced]
+
+
+def _used_by_name(item: Any, home: str) -> list[tuple[str, Any]]:
+    """The global names that a function, or the methods of a class, of the package `home` use, and what they mean: its
+    own functions and classes, and values; what other packages bring is known by their versions.
+    """
+    if not home or _package(item) != home:
+        return []
+    functions = [item] if inspect.isfunction(item) else list(vars(item).values()) if inspect.isclass(item) else []
+    used: dict[str, Any] = {}
+    for function in filter(inspect.isfunction, functions):
+        written = {step.argval for step in dis.get_instructions(function) if step.opname == "STORE_GLOBAL"}
+        for name, value in inspect.getclosurevars(function).globals.items():
+            code = inspect.isroutine(value) or inspect.isclass(value)
+            if name not in written and not inspect.ismodule(value) and (not code or _package(value) == home):
+                used[name] = value
+    return sorted(used.items())
+
+
+def _package(item: Any) -> str:
+    return str(getattr(item, "__module__", None) or "").split(".", 1)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
@@ -139,3 +140,51 @@ def test_methods_by_their_object_and_what_cannot_be_pickled_by_its_type():
 def test_arrays_of_objects_by_what_is_in_them():
     one, same, other = (np.array([{"a": value}, None], dtype=object) for value in (1, 1, 2))
     assert digests.of_object(one) == digests.of_object(same) != digests.of_object(other)
+
+
+USED = """
+import functools
+import numpy as np
+from sklearn.metrics import accuracy_score
+
+templates, limit, asked = np.eye(3), 0.5, 0
+
+def helper(batch):
+    return deeper(batch) @ templates
+
+def deeper(batch):
+    return batch - limit
+
+def model(batch):
+    global asked
+    asked += 1
+    return helper(batch)
+
+class Model:
+    def __call__(self, batch):
+        return helper(batch) + accuracy_score([1], [1])
+
+made = Model()
+part = functools.partial(model)
+"""
+
+
+@pytest.mark.parametrize("name", ["model", "made", "part"])
+def test_what_a_callable_uses_by_name_is_its_own(tmp_path, monkeypatch, name):
+    """A helper, a value that it reads, a threshold behind two calls; not the counter that it writes itself."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def digest(number, text):
+        (tmp_path / f"used_{number}.py").write_text(text.replace("0.5, 0", f"0.5, {number}"), encoding="utf-8")
+        module = importlib.import_module(f"used_{number}")
+        for value in (module.helper, module.deeper, module.model, module.Model):
+            value.__module__ = "used"  # as if it were one module that was changed
+        found = getattr(module, name)
+        return digests.of_object(found, digests.home_of(found))
+
+    same = digest(0, USED)
+    assert digest(1, USED) == same
+    assert digest(2, USED.replace("np.eye(3)", "2 * np.eye(3)")) != same
+    assert digest(3, USED.replace("0.5", "0.6")) != same
+    assert digest(4, USED.replace("batch - limit", "batch + limit")) != same
+    assert digest(5, USED + "\nunused = 1\n") == same
