@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from charpy.errors import unknown_name
 from charpy.reports.inert import visible
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ FIGURES = ("robust_accuracy", "proven")
 
 REPORTS = ("report.html", "report.json")
 """What is saved beside the run file."""
+
+FIXED = {"norms": "norm", "levels": "th"}
+"""Arguments of `charpy.assess` that are not taken, and what says the same."""
 
 
 def assert_robust(
@@ -41,8 +46,11 @@ def assert_robust(
     or invalid evidence does not pass.
 
     Args:
-        model, images, labels: as of `charpy.assess`.
-        norm, th: the level: pixels under l0, 1/255 steps under the other norms.
+        model: as of `charpy.assess`.
+        images: as of `charpy.assess`.
+        labels: as of `charpy.assess`.
+        norm: of the level.
+        th: the level: pixels under l0, 1/255 steps under the other norms.
         at_least: share of all images, above 0 and at most 1.
         figure: `robust_accuracy`: what was not broken; `proven`: what is proven (give `certify=SECONDS`, too).
         even_if_weak: whether weak evidence may pass.
@@ -57,6 +65,7 @@ def assert_robust(
         AssertionError: the gate failed, or work was lost; the message has the verdict, the number of witnesses and
             where the report is.
         SpecError: `at_least`, `norm`, `th` or `figure` is none.
+        UnknownNameError: nothing is called so among the arguments; the nearest are named.
         DataError, ModelError: as `charpy.assess`.
     """
     __tracebackhide__ = True
@@ -69,6 +78,11 @@ def assert_robust(
         raise SpecError("no figure of robustness", where=WHERE, found=repr(figure), expected=" or ".join(FIGURES))
     if not isinstance(at_least, int | float):
         raise SpecError("no share", where=WHERE, found=repr(at_least)[:100], expected="a number above 0 and at most 1")
+    known = {*signature(assert_robust).parameters, *signature(charpy.assess).parameters} - {"settings", *FIXED}
+    for name in settings:
+        if name not in known:
+            hint = f"the level is `{FIXED[name]}`" if name in FIXED else ""
+            raise unknown_name("argument", name, known, where=WHERE, hint=hint)
     text = f"{norm} th={th} {figure} >= {at_least:.10f}" + (" even if weak" if even_if_weak else "")
     gate = gate_of(text, WHERE)
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="charpy-"))

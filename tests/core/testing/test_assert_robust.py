@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from charpy.errors import DataError, SpecError
+from charpy.errors import DataError, SpecError, UnknownNameError
 from charpy.testing import assert_robust
 from charpy.testing.linear import LinearModel
 from charpy.threat import Norm
@@ -101,6 +101,16 @@ def test_no_valid_evidence_is_a_failure(images, labels):
 def test_what_is_no_demand_is_refused(model, images, labels, wrong):
     with pytest.raises(SpecError, match="assert_robust"):
         assert_robust(model, images, labels, **{**QUICK, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"at_leest": 0.4}, "did you mean at_least"), ({"querys": 9}, "queries"), ({"levels": [1]}, "the level is `th`")],
+)
+def test_an_argument_that_is_none_names_the_nearest(model, images, labels, wrong, said):
+    with pytest.raises(UnknownNameError, match=said) as refused:
+        assert_robust(model, images, labels, **wrong)
+    assert str(refused.value).startswith("assert_robust: unknown argument")
 
 
 def test_a_refusal_leaves_no_folder(model, images, labels, monkeypatch, tmp_path):
