@@ -43,11 +43,20 @@ def test_every_hook():
     assert not missing([name for name in hooks if callable(getattr(hookspecs, name))], page("plugins.md"))
 
 
+HOMES = {"attacks": "attacks.md", "metrics": "metrics.md", "defenses": "defenses.md", "commands": "cli.md"}
+"""Hook -> the page of its kinds; of the others it is components.md, and of ready-made models models.md, too."""
+
+
 @pytest.mark.parametrize("hook", HOOKS)
-def test_every_kind_of_the_built_in_packages(hook):
+def test_every_kind_of_the_built_in_packages_is_on_its_page(hook):
     kinds = [entry.kind for entry in registry().entries(hook) if entry.package == "charpy"]
     assert kinds
-    assert not missing(kinds)
+    text = page(HOMES.get(hook, "components.md")) + (page("models.md") if hook == "models" else "")
+    assert not missing(kinds, text)
+
+
+def test_a_kind_that_no_page_names_would_be_found():
+    assert missing(["pgd", "no_such_attack"], page("attacks.md")) == ["no_such_attack"]
 
 
 def test_every_error_type_with_its_exit_code():
