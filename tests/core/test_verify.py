@@ -13,19 +13,21 @@ import numpy as np
 import pytest
 import torch
 
-from charpy.errors import ChangedError, SpecError, UnknownNameError
+from charpy.errors import ChangedError, DataError, SpecError, UnknownNameError
 from charpy.evaluator import evaluate
 from charpy.pixels import pack
 from charpy.plugins import registry
 from charpy.runfile import RunFile
 from charpy.runfile.integrity import seal
-from charpy.runfile.schema import COLUMNS, row_digest
+from charpy.runfile.schema import APPLICATION_ID, COLUMNS, row_digest
 from charpy.specs import RunSpec, parse
 from charpy.threat import Grid
 from charpy.verification.document import Verification
 from charpy.verification.verify import Places, verify
+from charpy.verification.witnesses import _same
 
 MODEL = """
+import os
 import torch
 
 def scores(images):
@@ -34,6 +36,12 @@ def scores(images):
 
 def drawn(images):
     return scores(images) + 0.2 * torch.randn(len(images), 2)
+
+def labels(images):
+    return scores(images).argmax(1)
+
+def moody(images):
+    return "no mood" if os.environ.get("MOOD") else scores(images)
 
 def nan(images):
     found = scores(images)
@@ -473,6 +481,7 @@ KINDS = {
     "the witnesses of another run": {
         "threats": [{**THREATS[1], "battery": [{"kind": "transfer", "params": {"source": "run.charpy"}}]}]
     },
+    "a model that answers with labels": {"models": [{"reference": "a_model:labels"}], "threats": [THREATS[0]]},
     "a model that answers NaN": {"models": [{"reference": "a_model:nan"}]},
     "a defence": {"models": [{"reference": "a_model:scores", "defenses": [{"kind": "feature_squeezing"}]}]},
     "a seeded defence": {"models": [{"reference": "a_model:scores", "defenses": [RESIZED]}]},
@@ -563,3 +572,147 @@ def test_an_unfinished_run_is_followed_as_far_as_it_has_come(folder, units, monk
     assert "the run is not finished" in missing(seen)
     assert check(seen, "units as planned").checked == units
     assert check(seen, "clean predictions").checked == 24
+
+
+def test_what_a_strangers_data_or_model_raises_is_said_in_its_words(folder, monkeypatch):
+    def fails(*_, **__):
+        raise LookupError("its own words")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("charpy.verification.data.open_dataset", fails)
+        assert "the data: LookupError: its own words; say where it is now with --data" in missing(
+            found(folder / "run.charpy")
+        )
+    monkeypatch.setattr("charpy.verification.models.subject_of", fails)
+    seen = found(folder / "run.charpy")
+    assert seen.verdict == "incomplete"
+    assert "the model: LookupError: its own words; say where it is now with --model" in missing(seen)
+
+
+def test_data_of_another_shape_is_named_and_nothing_is_compared_with_it(folder):
+    np.savez("wide.npz", images=np.zeros((24, 1, 6, 7), np.uint8) + 90, labels=np.repeat([0, 1], 12))
+    seen = found(folder / "run.charpy", data={"kind": "npz", "params": {"path": "wide.npz"}})
+    assert [line.split(": ", 1)[1] for line in told(seen) if "shape" in line] == ["data: shape: [1, 6, 7] / [1, 6, 6]"]
+    assert check(seen, "data and originals").checked == 3  # fingerprint, number and shape
+    assert "24 clean predictions: without the data of the run" in missing(seen)
+
+
+def test_an_original_that_is_no_image_is_named_with_and_without_the_data(folder):
+    (sample,) = one("run.charpy", "SELECT MIN(sample) FROM originals")
+    forge(folder / "run.charpy", ("UPDATE originals SET image = X'00' WHERE sample = ?", sample))
+    lines = told(found(folder / "run.charpy"))
+    assert f"data and originals: originals (sample {sample}): stored image has the wrong size / an image" in lines
+    assert any(line.startswith("witnesses: ") and f"sample {sample})" in line for line in lines)
+    (folder / "shades.npz").unlink()
+    seen = found(folder / "run.charpy")
+    assert told(seen) == [line for line in lines if line.startswith("witnesses: ")]
+    forge(folder / "run.charpy", ("UPDATE originals SET image = X'00'",))
+    seen = found(folder / "run.charpy")  # no image to try the model on, and none to measure
+    assert {line.rpartition(": ")[2] for line in told(seen)} == {"0 bytes / an image"}
+
+
+def test_without_data_and_witnesses_a_model_is_only_known_by_its_bytes(folder):
+    path = run(folder, threats=[{"norm": "l0", "levels": [1], "queries": 1, "battery": [{"kind": "corner_pixels"}]}])
+    assert one(path, "SELECT COUNT(*) FROM witnesses") == (0,)
+    (folder / "shades.npz").unlink()
+    seen = found(path)
+    assert (seen.verdict, told(seen)) == ("incomplete", [])
+    assert check(seen, "model").checked > 0
+    assert "24 clean predictions: without the model of the run there is nothing to ask" in missing(seen)
+
+
+def test_a_model_that_answers_in_another_form_than_in_the_run_is_named(folder, monkeypatch):
+    path = run(folder, models=[{"reference": "a_model:moody"}], threats=[THREATS[0]])
+    assert found(path).verdict == "agrees"
+    monkeypatch.setenv("MOOD", "bad")
+    seen = found(path)
+    (line,) = told(seen)
+    assert line.startswith("model: a_model:moody: answers: ")
+    assert line.endswith("/ a model that can be tried")
+    assert check(seen, "witnesses").checked == check(seen, "witnesses").agree > 3  # distances and metrics
+
+
+def test_a_metric_that_cannot_be_measured_here_is_said(folder, monkeypatch):
+    path = run(folder, metrics=[{"kind": "psnr"}, {"kind": "ssim", "params": {"window": 3}}])
+    monkeypatch.setattr("charpy_plugins.metrics.psnr.Psnr.__init__", refuses)
+    seen = found(path)
+    assert (seen.verdict, told(seen)) == ("incomplete", [])
+    assert "metric psnr: it needs what is not here" in missing(seen)
+    assert check(seen, "witnesses").checked == check(seen, "witnesses").agree > 3
+    metrics = registry().entries("metrics")
+    left = [entry for entry in metrics if entry.kind != "l1"]
+    monkeypatch.setattr(type(registry()), "entries", lambda self, what: left if what == "metrics" else metrics)
+    assert "metric l1: it is not installed" in missing(found(folder / "run.charpy"))
+
+
+def refuses(*_, **__):
+    raise DataError("it needs what is not here")
+
+
+def test_a_metric_with_other_weights_than_in_the_run_is_named(folder, monkeypatch):
+    monkeypatch.setattr("charpy_plugins.metrics.psnr.Psnr.fingerprint", lambda self: {"weights": "then"})
+    path = run(folder, metrics=[{"kind": "psnr"}])
+    assert found(path).verdict == "agrees"
+    monkeypatch.setattr("charpy_plugins.metrics.psnr.Psnr.fingerprint", lambda self: {"weights": "now"})
+    assert told(found(path)) == ["model: metric.psnr.weights: now / then"]
+
+
+def test_a_run_of_an_older_schema_is_looked_at_and_its_bytes_are_not_verified(folder):
+    older = folder / "older.charpy"
+    with closing(sqlite3.connect(older, isolation_level=None)) as db:
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute("PRAGMA user_version = 2")
+        db.execute("ATTACH 'run.charpy' AS new")
+        for table, columns in COLUMNS.items():
+            db.execute(f"CREATE TABLE {table} AS SELECT {', '.join(columns)} FROM new.{table}")
+    seen = found(older)
+    assert (seen.verdict, told(seen)) == ("incomplete", [])
+    assert missing(seen) == "bytes: a run file of an older schema has no digests"
+    assert check(seen, "witnesses").checked > 20
+
+
+def test_a_model_that_was_moved_is_found_by_its_name(folder):
+    (folder / "a_model.py").rename(folder / "moved_model.py")
+    try:
+        seen = found(folder / "run.charpy", models={"a_model:scores": "moved_model:scores"})
+    finally:
+        sys.modules.pop("moved_model", None)
+    assert told(seen) == ["model: a_model:scores: callable: moved_model:scores / a_model:scores"]
+
+
+def test_units_of_a_norm_that_the_spec_has_not_are_named(folder):
+    for table in ("units", "witnesses"):
+        change = f"UPDATE {table} SET norm = 'l1' WHERE unit IN (SELECT MIN(unit) FROM witnesses)"
+        forge(folder / "run.charpy", (change,))
+    lines = told(found(folder / "run.charpy"))
+    assert any(line.startswith("witnesses: units (") and "norm l1 / a norm of the spec" in line for line in lines)
+
+
+def test_a_metric_that_is_no_number_agrees_with_itself_alone(folder):
+    unit, sample, metrics = one("run.charpy", "SELECT unit, sample, metrics FROM witnesses LIMIT 1")
+    forged = json.dumps({**json.loads(metrics), "l2": float("nan")})
+    forge(
+        folder / "run.charpy", ("UPDATE witnesses SET metrics = ? WHERE unit = ? AND sample = ?", forged, unit, sample)
+    )
+    (line,) = told(found(folder / "run.charpy"))
+    assert f"witnesses (unit {unit}, sample {sample}): l2 " in line
+    assert line.endswith(" / l2 nan, as stored")
+    nan = float("nan")
+    assert (_same(nan, nan), _same(nan, 1.0), _same(1.0, nan), _same(1.0, 1.0)) == (True, False, False, True)
+
+
+def test_an_identity_with_more_than_the_spec_is_named(folder):
+    forge(folder / "run.charpy", ("INSERT INTO identity VALUES ('spec.more', '1', X'00')",))
+    assert told(found(folder / "run.charpy")) == ["records: identity (spec.more): 1 / (none)"]
+
+
+def test_a_proof_of_a_smoothed_model_says_nothing_of_the_one_that_is_attacked(folder):
+    sample, th = one("run.charpy", "SELECT sample, th FROM witnesses WHERE norm = 'linf' LIMIT 1")
+    detail = json.dumps({"of": "the smoothed model"})
+    forge(
+        folder / "run.charpy",
+        ("INSERT INTO proofs VALUES (1, 0, 'linf', ?, 'smooth', ?, 0.1, ?, X'00')", th, sample, detail),
+        ("INSERT INTO proven VALUES (1, ?, 1, X'00')", sample),
+    )
+    seen = found(folder / "run.charpy")
+    assert (told(seen), check(seen, "proofs and witnesses").agree) == ([], 1)

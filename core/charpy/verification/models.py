@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -74,10 +75,10 @@ def probe_of(run: RunFile, data: Reopened | None) -> torch.Tensor | None:
         return data.dataset.read(data.indices[:PROBE]).images
     channels, height, width = run.meta("dataset")["shape"]
     grid = Grid(run.spec["grid"])
-    try:
-        stored = [unpack(image, (channels, height, width), grid) for image in run.audit().first_originals(PROBE)]
-    except CharpyError:
-        return None  # the witnesses will tell
+    stored = []
+    for image in run.audit().first_originals(PROBE):
+        with suppress(CharpyError):  # the witnesses will tell
+            stored.append(unpack(image, (channels, height, width), grid))
     return as_images(torch.stack(stored)) if stored else None
 
 
@@ -113,8 +114,8 @@ def measured(
     run: RunFile, spec: RunSpec, registry: Registry, probe: torch.Tensor | None, tally: Tally
 ) -> tuple[dict[str, Metric], set[str]]:
     """The metrics of the run that can be measured here, by kind, and the kinds of those that cannot."""
-    if probe is None:
-        return {}, set()  # there is no witness either
+    if probe is None:  # there is no witness either, or none of an original that can be read
+        return {}, {item.kind for item in spec.metrics} or set(DEFAULT_METRICS)
     samples = Samples(probe, torch.zeros(len(probe), dtype=torch.int64), ())
     if not spec.metrics:
         found = metrics_of(spec, registry, samples)
