@@ -75,7 +75,8 @@ def measure(tests: Sequence[str], workers: int) -> int:
     """Run the tests, those of real data left out, and write coverage's report; returns their exit code."""
     command = [
         sys.executable, "-m", "pytest", "-q", "--cov", "--cov-branch", f"--cov-report=json:{REPORT}",
-        "-m", "not slow and not data", "-p", "no:cacheprovider", *(("-n", str(workers)) if workers else ()), *dict.fromkeys(tests),
+        "-m", "not slow and not data", "-p", "no:cacheprovider", *(("-n", str(workers)) if workers else ()),
+        *dict.fromkeys(tests),
     ]  # fmt: skip
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.unlink(missing_ok=True)

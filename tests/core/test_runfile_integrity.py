@@ -257,6 +257,35 @@ def test_a_disk_that_is_full_from_the_start_is_said_and_leaves_nothing(tmp_path,
     RunFile.create(tmp_path / "run.charpy", {"seed": 1}, {}).close()
 
 
+@pytest.mark.parametrize("size", [0, 100, 20_000])
+def test_a_run_that_cannot_be_read_on_a_full_disk_is_not_called_damaged(tmp_path, full_disk, size):
+    path = tmp_path / "run.charpy"
+    with RunFile.create(path, {"seed": 1}, {}) as run:
+        fill(run, 2)
+    before = path.read_bytes()
+    with full_disk(size), pytest.raises(RunFileError) as refused:
+        RunFile.open(path)
+    assert (type(refused.value), refused.value.what) == (RunFileError, "the run file cannot be read")
+    assert "its folder needs room" in refused.value.hint
+    assert path.read_bytes() == before
+    with RunFile.open(path) as run:
+        assert len(run.units(0)) == 2
+
+
+def test_a_run_that_another_program_locks_is_not_called_damaged(tmp_path, monkeypatch):
+    path = tmp_path / "run.charpy"
+    with RunFile.create(path, {"seed": 1}, {}) as run:
+        fill(run, 1)
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *given, **named: connect(*given, **{**named, "timeout": 0.1}))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(RunFileError, match=r"cannot be read(.|\n)*database is locked"):
+            RunFile.open(path)
+    RunFile.open(path).close()
+
+
 def test_a_folder_that_is_not_there_is_said(tmp_path):
     with pytest.raises(RunFileError, match="cannot be written"):
         RunFile.create(tmp_path / "gone" / "run.charpy", {"seed": 1}, {})

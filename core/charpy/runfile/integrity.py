@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from charpy.errors import ChangedError
+from charpy.errors import ChangedError, RunFileError
 from charpy.runfile.schema import COLUMNS, KEYS, row_digest
 
 SEAL = slice(72, 92)
@@ -21,6 +21,27 @@ SEAL = slice(72, 92)
 _PIECE = 1 << 22
 NAMED = 5
 """Damaged records that an error names."""
+
+
+_OF_THE_PLACE = frozenset(
+    {
+        sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
+    }
+)  # fmt: skip
+"""SQLite's codes for what says nothing of the content: somebody holds the file, or the disk is full or gone."""
+
+
+def unreadable(path: Path, cause: Exception) -> RunFileError | None:
+    """The error for a file that cannot be read where it lies; None where `cause` is about what stands in it."""
+    if getattr(cause, "sqlite_errorcode", 0) & 0xFF not in _OF_THE_PLACE:
+        return None
+    return RunFileError(
+        "the run file cannot be read",
+        where=str(path),
+        found=cause,
+        hint="an unfinished run is read with a log beside it: its folder needs room, and leave to write",
+    )
 
 
 def seal(path: Path) -> None:
@@ -43,6 +64,7 @@ def check(path: Path, db: sqlite3.Connection) -> None:
 
     Raises:
         ChangedError: it was changed or is damaged; the records that are not what was written are named.
+        RunFileError: it cannot be read where it lies.
     """
     if sealed(path):
         with path.open("rb") as file:
@@ -52,6 +74,8 @@ def check(path: Path, db: sqlite3.Connection) -> None:
         found = [str(row[0]) for row in db.execute("PRAGMA quick_check(5)")]
         damaged = [] if found != ["ok"] else list(_damaged(db))
     except (sqlite3.DatabaseError, UnicodeDecodeError, OverflowError) as cause:
+        if refused := unreadable(path, cause):
+            raise refused from None
         found, damaged = [str(cause)], []
     if found == ["ok"] and not damaged and not sealed(path):
         return

@@ -15,7 +15,7 @@ from typing import Any
 from charpy.errors import IdentityError, RunFileError
 from charpy.records import ProofRecord, SampleRow, UnitRecord
 from charpy.runfile.audit import Audit
-from charpy.runfile.integrity import check, seal, sealed
+from charpy.runfile.integrity import check, seal, sealed, unreadable
 from charpy.runfile.migrate import OLDER, copied
 from charpy.runfile.reader import Reader
 from charpy.runfile.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, put
@@ -94,7 +94,8 @@ class RunFile(Reader):
                 with closing(sqlite3.connect(copy)) as source:
                     source.backup(db)
             except sqlite3.DatabaseError as cause:
-                raise RunFileError("the run file is damaged", where=str(path), found=cause) from None
+                damaged = RunFileError("the run file is damaged", where=str(path), found=cause)
+                raise (unreadable(path, cause) or damaged) from None
         db.execute("PRAGMA query_only = ON")
         return cls(path, db)
 
@@ -280,5 +281,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
     except sqlite3.DatabaseError as cause:
-        raise RunFileError("not a charpy run file", where=str(path), found=cause) from None
+        stranger = RunFileError("not a charpy run file", where=str(path), found=cause)
+        raise (unreadable(path, cause) or stranger) from None
     return connection
