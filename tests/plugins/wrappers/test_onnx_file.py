@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 from sklearn.datasets import load_digits
 from sklearn.tree import DecisionTreeClassifier
 
+from charpy.bounds.graph import UnsupportedError
 from charpy.engine import QueryEngine
 from charpy.errors import CharpyError, ModelError, SpecError, UnknownNameError
 from charpy.interfaces.model import Output
@@ -481,3 +482,33 @@ def test_a_batch_that_fails_is_an_error_with_its_shape(save_graph):
     path = save_graph(nodes, ["N", 1, 2, 2], [("y", TensorProto.FLOAT, None)], {"size": np.array([-1, 5])})
     with pytest.raises(CharpyError, match=r"\(6, 1, 2, 2\)"):
         opened(path).predict(IMAGES)
+
+
+# the graph behind it
+
+
+@pytest.mark.parametrize("numbers", [{}, {"range": [0, 255], "mean": [100.0, 90, 80], "std": [50.0]}])
+@pytest.mark.parametrize(("shape", "layout"), [([3, 5, 6], "nchw"), ([5, 6, 3], "nhwc"), ([90, 1], "flat_hwc")])
+def test_the_graph_does_to_images_what_the_wrapper_does(linear_graph, shape, layout, numbers):
+    path, _ = linear_graph(shape, 90)
+    model = opened(path, layout=layout, **numbers)
+    expected = model.predict(RGB)
+    torch.testing.assert_close(model.graph()(RGB), expected, atol=1e-3, rtol=1e-4)
+
+
+def test_there_is_no_graph_before_the_shape_is_known_and_none_of_labels_or_whole_numbers(linear_graph, save_graph):
+    path, _ = linear_graph([90], 90)
+    model = opened(path, layout="flat_chw")
+    assert model.graph() is None
+    model.predict(RGB)
+    assert model.graph().input_shape == (3, 5, 6)
+    flat = helper.make_node("Flatten", ["x"], ["f"])
+    labels = [flat, helper.make_node("ArgMax", ["f"], ["y"], axis=1, keepdims=0)]
+    path = save_graph(labels, ["N", 3, 5, 6], [("y", TensorProto.INT64, ["N"])], name="labels.onnx")
+    with pytest.raises(UnsupportedError, match=r"answers with labels(.|\n)*output with scores"):
+        opened(path).graph()
+    whole = [helper.make_node("Cast", ["x"], ["c"], to=TensorProto.FLOAT), helper.make_node("Flatten", ["c"], ["y"])]
+    ports = [("y", TensorProto.FLOAT, ["N", 90])]
+    path = save_graph(whole, ["N", 3, 5, 6], ports, dtype=TensorProto.UINT8, name="whole.onnx")
+    with pytest.raises(UnsupportedError, match="no bounds through the rounding to whole numbers"):
+        opened(path).graph()
