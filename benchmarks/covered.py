@@ -125,15 +125,21 @@ def main() -> None:
     totals = {name: sum(files.values(), Covered()) for name, files in parts.items()}
     table = [*HEAD, *(total.row(name) for name, total in totals.items())]
     print("\n".join(table))
-    if asked.group is None and not failed:
-        RESULTS.write_text("\n".join(page(table, parts, limits, time.monotonic() - began)) + "\n", encoding="utf-8")
+    if asked.group is None:
+        lines = page(table, parts, limits, time.monotonic() - began, failed=failed)
+        RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
     if lacking := below(totals, limits):
         print(f"below {limits[0]} % of lines or {limits[1]} % of branches: {', '.join(lacking)}")
     sys.exit(1 if failed or lacking else 0)
 
 
 def page(
-    table: Sequence[str], parts: Mapping[str, Mapping[str, Covered]], limits: tuple[float, float], seconds: float
+    table: Sequence[str],
+    parts: Mapping[str, Mapping[str, Covered]],
+    limits: tuple[float, float],
+    seconds: float,
+    *,
+    failed: bool,
 ) -> list[str]:
     """The table of the groups, and one of the files of each."""
     machine = ", ".join(f"{key} {value}" for key, value in environment().items())
@@ -143,7 +149,7 @@ def page(
         "`make coverage`: lines and branches that the tests of the groups in pyproject.toml reach, in their own "
         f"process and in those that they start. Limits: {limits[0]} % of lines and {limits[1]} % of branches a group.",
         "",
-        f"{machine}; {seconds:.0f} s.",
+        f"{machine}; {seconds:.0f} s{'; SOME TESTS FAILED' if failed else ''}.",
         "",
         *table,
         *(
