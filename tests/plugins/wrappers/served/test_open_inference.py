@@ -195,3 +195,62 @@ def test_what_reference_is_taken():
         assert kind.accepts(url) == {"url": url}
     for other in ("digits-cnn", "model.onnx", "package.module:name", "http://h/model.onnx", "http://h/v1/models/m"):
         assert kind.accepts(other) is None
+
+
+@pytest.mark.parametrize("std", [[0.0], [-1.0], [1.0, 0.0, 1.0]])
+def test_a_std_that_divides_by_nothing_is_refused(serve, std):
+    with pytest.raises(SpecError, match="std"):
+        opened(serve(shape=(-1, 3, 5, 6)), std=std)
+
+
+def test_where_nothing_tells_what_the_answers_are_it_must_be_said(serve, in_process):
+    server = serve(lambda values: in_process(values.reshape(-1, 1, 8, 8)), (-1, 1, -1, -1))
+    server.outputs = []
+    with pytest.raises(ModelError, match="what the model answers is not known") as refused:
+        opened(server)
+    assert "set `output`, or `input_shape`" in refused.value.hint
+    said = opened(server, output="logits")
+    assert (said.output, said.input_shape) == (Output.LOGITS, None)
+    assert any("no part of its identity" in note for note in said.notes)
+    assert opened(server, input_shape=[1, 8, 8]).output is Output.LOGITS
+
+
+def test_scores_are_no_labels_whatever_is_declared(serve):
+    with pytest.raises(ModelError, match="the output cannot be labels") as refused:
+        opened(serve(), output="labels")
+    assert refused.value.found == "floating-point numbers"
+
+
+def test_an_input_shape_that_the_server_does_not_take_is_refused_with_both(serve):
+    with pytest.raises(ModelError, match="input_shape and layout do not fit"):
+        opened(serve(), input_shape=[1, 8, 9])
+
+
+def test_a_model_of_two_inputs_is_refused_with_both_named(serve):
+    server = serve()
+    server.inputs = [{"name": name, "datatype": "FP32", "shape": [-1, 1, 8, 8]} for name in ("image", "mask")]
+    with pytest.raises(ModelError, match="does not take one batch of images") as refused:
+        opened(server)
+    assert "image" in refused.value.found
+    assert "mask" in refused.value.found
+    with pytest.raises(UnknownNameError, match="unknown input 'imgae'"):
+        opened(server, input_name="imgae")
+
+
+def test_several_outputs_without_a_name_are_refused_and_an_unknown_name_too(serve):
+    server = serve()
+    server.outputs = [{"name": name, "datatype": "FP32", "shape": [-1, 10]} for name in ("a", "b")]
+    with pytest.raises(ModelError, match="several outputs could be the answer") as refused:
+        opened(server)
+    assert refused.value.hint == "set output_name"
+    with pytest.raises(UnknownNameError, match="unknown output 'c'"):
+        opened(server, output_name="c")
+
+
+@pytest.mark.parametrize("config", [None, {}, {"max_batch_size": 0}, {"max_batch_size": "many"}])
+def test_a_configuration_that_names_no_largest_batch_limits_nothing(serve, in_process, config):
+    server = serve()
+    server.server["extensions"], server.config = ["model_configuration"], config
+    model = opened(server)
+    assert torch.equal(model.predict(IMAGES), torch.from_numpy(in_process(IMAGES.numpy())))
+    assert server.log[-1]["rows"] == len(IMAGES)
