@@ -55,6 +55,12 @@ ASLEEP = 600.0
 
 NOTHING_RAN = 70
 
+_Functions = dict[tuple[str, str], list[FunctionType]]
+"""All function objects of some files, by file and qualified name."""
+
+_Codes = Mapping[Path, Mapping[str, CodeType]]
+"""The code of each function of some files, by qualified name."""
+
 
 @dataclass(frozen=True)
 class Test:
@@ -104,9 +110,7 @@ def fates(files: Sequence[str], paths: Sequence[Path], mutants: Sequence[Mutant]
         status, found = json.loads(answers.readline() or f"[{NOTHING_RAN}, []]")
         if status != 0:
             raise SystemExit(f"the tests must pass before anything is changed (status {status})")
-        tests = [
-            Test(name, seconds, {file: frozenset(run) for file, run in lines.items()}) for name, seconds, lines in found
-        ]
+        tests = _tests(found)
         yield tests
         for mutant, answer in zip(mutants, answers, strict=True):
             fate = json.loads(answer)
@@ -118,6 +122,12 @@ def chosen(tests: Sequence[Test], mutant: Mutant) -> list[Test]:
     """Those that run something in reach of the mutant, the quickest first."""
     hit = [test for test in tests if any(line in mutant.reach for line in test.lines[mutant.path.name])]
     return sorted(hit, key=lambda test: test.seconds)
+
+
+def _tests(found: Sequence[tuple[str, float, Mapping[str, Sequence[int]]]]) -> list[Test]:
+    return [
+        Test(name, seconds, {file: frozenset(run) for file, run in lines.items()}) for name, seconds, lines in found
+    ]
 
 
 def _patience(tests: Sequence[Test]) -> float:
@@ -136,22 +146,25 @@ class _Server:
 
     def __init__(self, paths: Sequence[Path], mutants: Sequence[Mutant], answer: Callable[[object], None]) -> None:
         self.paths, self.mutants, self.answer = paths, mutants, answer
+        self.unchanged = True
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed:
+        if report.failed and self.unchanged:
             sys.stderr.write(f"{report.nodeid}\n{report.longreprtext}\n")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
-        with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / "tests.json"
-            status = in_child(lambda: _watched(list(items.values()), self.paths, out), seconds=600, quiet=False)
-            found = json.loads(out.read_text()) if status == 0 else []
-        self.answer([status, found])
-        tests = [Test(name, seconds, {k: frozenset(v) for k, v in lines.items()}) for name, seconds, lines in found]
         functions = _functions(self.paths)
         originals = {path: _codes(path.read_text(encoding="utf-8"), path) for path in self.paths}
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "tests.json"
+            work = partial(self._watched, functions, originals, list(items.values()), out)
+            status = in_child(work, seconds=600, quiet=False)
+            found = json.loads(out.read_text()) if status == 0 else []
+        self.answer([status, found])
+        self.unchanged = False
+        tests = _tests(found)
         gc.collect()
         gc.freeze()
         for mutant in self.mutants:
@@ -164,6 +177,31 @@ class _Server:
             work = partial(_changed, here, code, [items[test.name] for test in hit])
             self.answer(_fate(in_child(work, _patience(hit))))
         return True
+
+    def _watched(self, functions: _Functions, codes: _Codes, items: Sequence[pytest.Item], out: Path) -> int:
+        """Run all `items`; writes the name, the seconds and the lines run of each.
+
+        They run what a mutant that changes nothing would be: that way of changing a function must not kill by itself.
+        """
+        for (file, name), here in functions.items():
+            for function in here:
+                function.__code__ = codes[Path(file)][name]
+        watch = coverage.Coverage(data_file=None, config_file=False, include=[str(path) for path in self.paths])
+        seconds: dict[str, float] = {}
+        watch.start()
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            started = time.process_time()
+            watch.switch_context(item.nodeid)
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            seconds[item.nodeid] = time.process_time() - started
+        watch.stop()
+        known = {path.name: watch.get_data().contexts_by_lineno(str(path)) for path in self.paths}
+        found = [
+            (name, spent, {file: [line for line, by in lines.items() if name in by] for file, lines in known.items()})
+            for name, spent in seconds.items()
+        ]
+        out.write_text(json.dumps(found))
+        return 1 if items[0].session.testsfailed else 0
 
 
 def _changed(functions: Sequence[FunctionType], code: CodeType | None, items: Sequence[pytest.Item]) -> int:
@@ -181,27 +219,7 @@ def _run(items: Sequence[pytest.Item]) -> int:
     return 0
 
 
-def _watched(items: Sequence[pytest.Item], paths: Sequence[Path], out: Path) -> int:
-    """Run all `items`; writes the name, the seconds and the lines run of each."""
-    watch = coverage.Coverage(data_file=None, config_file=False, include=[str(path) for path in paths])
-    seconds: dict[str, float] = {}
-    watch.start()
-    for item, following in zip(items, [*items[1:], None], strict=True):
-        started = time.process_time()
-        watch.switch_context(item.nodeid)
-        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-        seconds[item.nodeid] = time.process_time() - started
-    watch.stop()
-    known = {path.name: watch.get_data().contexts_by_lineno(str(path)) for path in paths}
-    found = [
-        (name, spent, {file: [line for line, by in lines.items() if name in by] for file, lines in known.items()})
-        for name, spent in seconds.items()
-    ]
-    out.write_text(json.dumps(found))
-    return 1 if items[0].session.testsfailed else 0
-
-
-def _functions(paths: Sequence[Path]) -> dict[tuple[str, str], list[FunctionType]]:
+def _functions(paths: Sequence[Path]) -> _Functions:
     """All function objects of these files by qualified name, also those under decorators."""
     files, found = {str(path) for path in paths}, dict[tuple[str, str], list[FunctionType]]()
     for thing in gc.get_objects():

@@ -36,7 +36,7 @@ PARTS = {
 """The judge decides with `pixels` (stored bytes, distances, the inside of a ball) and `measured` (metrics). The oracle
 counts and keeps with `ledger`, gives slopes by `attached`, and `losses` says what is minimised and when it is done."""
 
-NAMES = ("judge", "measured", "pixels", "oracle", "ledger", "attached", "losses", "planted")
+NAMES = ("judge", "measured", "pixels", "oracle", "oracle_batches", "ledger", "attached", "losses", "planted")
 TESTS = tuple(f"tests/core/test_{name}.py" for name in NAMES)
 
 
@@ -116,10 +116,10 @@ def main() -> int:
         last[mutant.name] = fate
         if fate != "killed":
             print(f"{fate}: {mutant.line} {mutant.name}", flush=True)
-        if len(found) % 50 == 0:
+        if len(found) % 50 == 0 or len(found) == len(every):
+            LAST.parent.mkdir(exist_ok=True)
+            LAST.write_text(json.dumps(last))
             print(f"{len(found)} of {len(every)}, {time.monotonic() - started:.0f} s", flush=True)
-    LAST.parent.mkdir(exist_ok=True)
-    LAST.write_text(json.dumps(last))
     print(f"{len(found)} mutants, {share(found):.1%} killed, {time.monotonic() - started:.0f} s")
     if options.file or options.again:
         return 0

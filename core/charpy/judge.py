@@ -96,7 +96,7 @@ class Judge:
             return []
         originals = torch.stack([unpack(claim.original, self.shape, threat.grid) for claim in claims])
         images = torch.stack([unpack(claim.image, self.shape, threat.grid) for claim in claims])
-        finite = images.isfinite().flatten(1).all(1) if images.is_floating_point() else torch.ones(len(claims)).bool()
+        finite = images.isfinite().flatten(1).all(1)
         allowed = inside(threat, originals, images)
         distance = distances(threat.norm, originals, images)
         predicted, valid = self.classify(torch.where(finite[:, None, None, None], images, originals))

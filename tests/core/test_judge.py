@@ -7,7 +7,7 @@ import zlib
 import pytest
 import torch
 
-from charpy.errors import DataError, ServiceError
+from charpy.errors import DataError, PluginError, ServiceError
 from charpy.interfaces.metric import Metric
 from charpy.interfaces.model import Output
 from charpy.judge import BATCH, Claim, Judge, Verdict
@@ -156,13 +156,21 @@ def test_what_the_model_has_no_answer_to_costs_the_others_nothing(failure):
     judge = Judge(Picky(MODEL.weight, MODEL.bias), Output.LOGITS, SHAPE)
     good, bad, right = changed(p00=0), changed(p11=0), changed(p00=255)
     verdicts = judge.decide(claims(good, bad, right, bad, good), ONE_PIXEL)
+    labels, valid = judge.classify(torch.stack([good, bad]))
+    assert (labels.dtype, valid.dtype) == (torch.int64, torch.bool)
     no_answer = "the model fails, or answers NaN or infinity"
     assert [verdict.reason for verdict in verdicts] == ["", no_answer, "classified correctly", no_answer, ""]
     assert [verdict.valid for verdict in verdicts] == [True, False, True, False, True]
 
 
 def test_a_model_that_gives_labels_has_an_answer_to_everything():
-    judge = Judge(LinearModel(MODEL.weight, MODEL.bias, Output.LABELS), Output.LABELS, SHAPE)
+    class Short(LinearModel):
+        def predict(self, images):
+            return super().predict(images).to(torch.int16)
+
+    judge = Judge(Short(MODEL.weight, MODEL.bias, Output.LABELS), Output.LABELS, SHAPE)
+    labels, valid = judge.classify(torch.stack([changed(p00=0), ORIGINAL]))
+    assert (labels.dtype, valid.dtype) == (torch.int64, torch.bool)
     verdicts = judge.decide(claims(changed(p00=0), ORIGINAL), ONE_PIXEL)
     assert [(verdict.valid, verdict.prediction) for verdict in verdicts] == [(True, 0), (True, 1)]
 
@@ -232,6 +240,15 @@ def test_every_metric_is_computed_on_every_image_confirmed_or_not():
     assert verdicts[0].metrics == pytest.approx({"darker": 128 / 255 / 4, "brightest": 128 / 255})
     assert verdicts[1].metrics == pytest.approx({"darker": -127 / 255 / 4, "brightest": 1.0})
     assert Judge(MODEL, Output.LOGITS, SHAPE).decide(claims(ORIGINAL), ONE_PIXEL)[0].metrics == {}
+
+
+def test_a_metric_that_fails_is_named():
+    class Failing(Darker):
+        def __call__(self, images, perturbed):
+            raise ZeroDivisionError
+
+    with pytest.raises(PluginError, match="metric odd"):
+        Judge(MODEL, Output.LOGITS, SHAPE, {"odd": Failing()}).decide(claims(ORIGINAL), ONE_PIXEL)
 
 
 def test_labels_and_validity_of_images_are_told_in_their_order():

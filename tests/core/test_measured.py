@@ -135,6 +135,8 @@ def test_a_scale_lifts_the_upper_end_alone():
         return Said(value(number), params=Scaled())
 
     assert measured("odd", metric(200.0), IMAGES, OTHERS)[1] == 200.0
+    assert measured("odd", metric(0.0), IMAGES, OTHERS)[1] == 0.0
+    assert measured("odd", metric(-SLACK / 2), IMAGES, OTHERS)[1] < 0
     refusal(metric(-1.0))
     refusal(Said(value(200.0), params=Scaled(scale=1.0)))
 

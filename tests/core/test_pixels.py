@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -253,3 +254,110 @@ def test_snapping_leaves_whole_pixels_and_uint8_alone() -> None:
     pixels = torch.full((2, 1, 4, 4), 9, dtype=torch.uint8)
     for norm in BALLS:
         assert torch.equal(snap(ThreatModel(norm=norm, radius=1.0), originals, pixels), pixels)
+
+
+def test_a_pixel_is_nearest_to_what_lies_outside_the_box_too() -> None:
+    values = torch.tensor([-0.5, 1.5, 1.002, torch.nan, torch.inf, -torch.inf, -1e-9])
+    assert quantise(values).tolist() == [0, 255, 255, 0, 255, 0, 0]
+    assert values[0] == -0.5, "the images themselves are left alone"
+
+
+@pytest.mark.parametrize("norm", list(BALLS))
+def test_snapping_never_moves_an_image_of_pixels(norm: Norm) -> None:
+    """Not even one outside the ball: 1, seen as an image value, would be as white as its original, 255."""
+    originals = torch.full((1, 1, 2, 2), 255, dtype=torch.uint8)
+    pixels = torch.tensor([[[[1, 255], [255, 254]]]], dtype=torch.uint8)
+    assert torch.equal(snap(ThreatModel(norm=norm, radius=1 / 255), originals, pixels), pixels)
+
+
+def moved(originals: torch.Tensor, *steps: float) -> torch.Tensor:
+    """Images `steps` of 1/255 away from `originals`, one value after the other."""
+    delta = torch.zeros(originals.shape)
+    delta.view(-1)[: len(steps)] = torch.tensor(steps)
+    return (originals.float() + delta) / 255
+
+
+def test_snapping_ends_on_the_sphere_where_a_point_of_the_grid_lies_there() -> None:
+    """0.6 + 0.8 + 1.6 steps round to 4 of them; nine tenths of these to 1 + 1 + 1, the radius."""
+    originals = torch.full((1, 1, 2, 2), 100, dtype=torch.uint8)
+    images = moved(originals, 0.6, 0.8, 1.6)
+    found = snap(ThreatModel(norm=Norm.L1, radius=3 / 255), originals, images)
+    assert found.flatten().tolist() == [101, 101, 101, 100]
+
+
+def test_snapping_loses_no_more_than_cutting_off_would() -> None:
+    """Where rounding half of the way still goes too far, values that are cut off may lie further out."""
+    originals = torch.full((1, 3, 12, 12), 100, dtype=torch.uint8)
+    steps = [2.9] * 4 + [0.999] * 428
+    threat = ThreatModel(norm=Norm.L1, radius=(sum(steps) - 0.01) / 255)
+    images = moved(originals, *(step * (1 - 3e-5) for step in steps))
+    found = snap(threat, originals, images)
+    assert inside(threat, originals, found).all()
+    assert distances(Norm.L1, originals, found) >= 8
+
+
+@quick
+@given(st.sampled_from([edge for edge in EDGES if edge[0] is not Norm.LINF]), st.integers(0, 10**6))
+def test_snapping_goes_back_hardly_further_than_it_must(edge: tuple[Norm, float], seed: int) -> None:
+    """Against all shares of the way, in steps of 1/512: at most 1/64 less than the largest whose rounding fits."""
+    norm, radius = edge
+    threat = ThreatModel(norm=norm, radius=radius)
+    originals, images = near_the_edge(norm, radius, seed, dense=True)
+    exact, reached = originals.double(), distances(norm, originals, snap(threat, originals, images)).double()
+    delta = images.double() * 255 - exact
+    shares = torch.arange(513) / 512
+    rounded = (delta[None] * shares[:, None, None, None, None]).round().flatten(2)
+    far = rounded.abs().sum(2) if norm is Norm.L1 else rounded.norm(dim=2)
+    fits = far <= radius * 255 + 1e-9
+    largest = (fits * (torch.arange(513) + 1)[:, None]).amax(0) - 1
+    least = far.gather(0, (largest - 8).clamp_min(0)[None])[0]
+    assert bool((reached >= least - 1e-3).all())
+
+
+@quick
+@given(st.sampled_from(EDGES), st.integers(0, 10**6))
+def test_snapping_an_image_that_leaves_the_box_stays_in_box_and_ball(edge: tuple[Norm, float], seed: int) -> None:
+    norm, radius = edge
+    threat = ThreatModel(norm=norm, radius=radius)
+    generator = torch.Generator().manual_seed(seed)
+    originals = torch.randint(0, 2, (6, 3, 8, 8), generator=generator).mul(255).to(torch.uint8)
+    delta = torch.randn(originals.shape, generator=generator).double()
+    size = {Norm.L1: delta.flatten(1).abs().sum(1), Norm.L2: delta.flatten(1).norm(dim=1)}
+    length = size.get(norm, delta.flatten(1).abs().amax(1))[:, None, None, None]
+    outside = as_images(originals) + (delta / length * radius * (1 - 1e-6)).float()
+    assert bool(((outside < 0) | (outside > 1)).any())
+    assert inside(threat, originals, snap(threat, originals, outside)).all()
+
+
+def test_a_bomb_is_refused_before_it_is_inflated() -> None:
+    bomb = zlib.compress(bytes(2 * 10**7))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="wrong size"):
+            unpack(bomb, (1, 2, 2), Grid.EIGHT_BIT)
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
+
+
+def test_damage_is_told_with_what_was_found_and_expected() -> None:
+    with pytest.raises(DataError) as caught:
+        unpack(zlib.compress(bytes(5)), (1, 2, 2), Grid.EIGHT_BIT)
+    assert caught.value.what
+    assert caught.value.found == "5 bytes"
+    assert str(caught.value.expected).startswith("4 ")
+    with pytest.raises(DataError) as caught:
+        unpack(b"no zlib", (1, 2, 2), Grid.NONE)
+    assert isinstance(caught.value.found, zlib.error)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_without_a_ball_images_are_the_same_or_not(dtype: torch.dtype) -> None:
+    originals = torch.zeros(3, 2, 2, 2, dtype=dtype)
+    images = originals.clone()
+    images[1, 1, 0, 1] = 1
+    images[2] = 1
+    found = distances(Norm.UNRESTRICTED, originals, images)
+    assert found.tolist() == [0, 1, 1]
+    assert found.dtype == torch.int64
+    assert inside(ThreatModel(norm=Norm.UNRESTRICTED, radius=1, grid=Grid.NONE), originals, images).all()
