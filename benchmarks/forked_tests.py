@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
+from typing import NoReturn
 
 import coverage
 import hypothesis
@@ -92,19 +93,19 @@ def load() -> None:
     )
 
 
-def fates(files: Sequence[str], paths: Sequence[Path], mutants: Sequence[Mutant]) -> Iterator[list[Test] | str]:
-    """First the tests in `files`, with what each runs of `paths`; then of each mutant: killed, time or survived."""
+def fates(
+    files: Sequence[str], paths: Sequence[Path], mutants: Sequence[Mutant]
+) -> Iterator[list[Test] | tuple[Mutant, str]]:
+    """First the tests in `files`, with what each runs of `paths`; then each mutant with what became of it.
+
+    That is `killed`, `time` or `survived`; those whose module must be imported anew come last.
+    """
     reader, writer = os.pipe()
     server = os.fork()
     if server == 0:
         os.close(reader)
-        try:
-            with os.fdopen(writer, "w") as answers:
-                _pytest(
-                    files, _Server(paths, mutants, lambda answer: print(json.dumps(answer), file=answers, flush=True))
-                )
-        finally:
-            os._exit(0)
+        with os.fdopen(writer, "w") as answers:
+            _serve(files, _Server(paths, mutants, lambda answer: print(json.dumps(answer), file=answers, flush=True)))
     os.close(writer)
     with os.fdopen(reader) as answers:
         status, found = json.loads(answers.readline() or f"[{NOTHING_RAN}, []]")
@@ -112,10 +113,23 @@ def fates(files: Sequence[str], paths: Sequence[Path], mutants: Sequence[Mutant]
             raise SystemExit(f"the tests must pass before anything is changed (status {status})")
         tests = _tests(found)
         yield tests
+        later = []
         for mutant, answer in zip(mutants, answers, strict=True):
             fate = json.loads(answer)
-            yield fate if fate != "import" else _imported(mutant, chosen(tests, mutant))
+            if fate == "import":
+                later.append(mutant)
+            else:
+                yield mutant, fate
     os.waitpid(server, 0)
+    for mutant in later:
+        yield mutant, _imported(mutant, chosen(tests, mutant))
+
+
+def _serve(files: Sequence[str], server: _Server) -> NoReturn:
+    try:
+        _pytest(files, server)
+    finally:
+        os._exit(0)
 
 
 def chosen(tests: Sequence[Test], mutant: Mutant) -> list[Test]:

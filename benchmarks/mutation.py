@@ -2,7 +2,7 @@
 
 make mutation, or: python benchmarks/mutation.py      writes benchmarks/results/mutation.md
     --file oracle.py       only this one; may be given again
-    --again                only what survived last time
+    --again                only what survived last time, after tests were added
 
 Each mutant (`mutants.py`) meets the tests that run its function, the quickest first, in a process of its own that has
 torch already (`forked_tests.py`). One that the clock or a signal ends is killed, too. The exit code is 1 where the
@@ -24,6 +24,7 @@ from forked_tests import fates, load
 from mutants import Mutant, mutants
 
 ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "core" / "charpy"
 PAGE = ROOT / "benchmarks" / "results" / "mutation.md"
 EQUIVALENT = ROOT / "benchmarks" / "equivalent_mutants.toml"
 LAST = ROOT / ".cache" / "mutation.json"
@@ -36,6 +37,7 @@ PARTS = {
 """The judge decides with `pixels` (stored bytes, distances, the inside of a ball) and `measured` (metrics). The oracle
 counts and keeps with `ledger`, gives slopes by `attached`, and `losses` says what is minimised and when it is done."""
 
+FILES = [file for files in PARTS.values() for file in files]
 NAMES = ("judge", "measured", "pixels", "oracle", "oracle_batches", "ledger", "attached", "losses", "planted")
 TESTS = tuple(f"tests/core/test_{name}.py" for name in NAMES)
 
@@ -98,32 +100,34 @@ def page(found: Sequence[Result], tests: int, seconds: float, why: Mapping[str, 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--file", action="append", choices=[file for files in PARTS.values() for file in files])
+    parser.add_argument("--file", action="append", choices=FILES)
     parser.add_argument("--again", action="store_true")
     options = parser.parse_args()
-    files = options.file or [file for names in PARTS.values() for file in names]
-    last = json.loads(LAST.read_text()) if LAST.exists() else {}
-    every = [mutant for file in files for mutant in mutants(ROOT / "core" / "charpy" / file)]
+    files = options.file or FILES
+    every = [mutant for name in FILES for mutant in mutants(SOURCE / name)]
+    last = json.loads(LAST.read_text()) if LAST.exists() else {"seconds": 0.0, "fates": {}}
+    wanted = [mutant for mutant in every if mutant.path.name in files]
     if options.again:
-        every = [mutant for mutant in every if last.get(mutant.name, "survived") == "survived"]
+        wanted = [mutant for mutant in wanted if last["fates"].get(mutant.name, "survived") == "survived"]
     started = time.monotonic()
     load()
-    answers = fates(TESTS, [ROOT / "core" / "charpy" / file for names in PARTS.values() for file in names], every)
-    tests = next(answers)
-    found = []
-    for mutant, fate in zip(every, answers, strict=True):
-        found.append(Result(mutant, str(fate)))
-        last[mutant.name] = fate
+    answers = fates(TESTS, [SOURCE / file for file in FILES], wanted)
+    last["tests"] = len(next(answers))
+    for number, (mutant, fate) in enumerate(answers, 1):
+        last["fates"][mutant.name] = fate
         if fate != "killed":
             print(f"{fate}: {mutant.line} {mutant.name}", flush=True)
-        if len(found) % 50 == 0 or len(found) == len(every):
+        if number % 50 == 0 or number == len(wanted):
+            print(f"{number} of {len(wanted)}, {time.monotonic() - started:.0f} s", flush=True)
             LAST.parent.mkdir(exist_ok=True)
             LAST.write_text(json.dumps(last))
-            print(f"{len(found)} of {len(every)}, {time.monotonic() - started:.0f} s", flush=True)
-    print(f"{len(found)} mutants, {share(found):.1%} killed, {time.monotonic() - started:.0f} s")
-    if options.file or options.again:
+    if wanted == every:
+        last["seconds"] = time.monotonic() - started
+        LAST.write_text(json.dumps(last))
+    if any(mutant.name not in last["fates"] for mutant in every):
         return 0
-    PAGE.write_text(page(found, len(tests), time.monotonic() - started, reasons()), encoding="utf-8")
+    found = [Result(mutant, last["fates"][mutant.name]) for mutant in every]
+    PAGE.write_text(page(found, last["tests"], last["seconds"], reasons()), encoding="utf-8")
     parts = [[result for result in found if result.mutant.path.name in names] for names in PARTS.values()]
     return int(min(share(part) for part in parts) < LEAST)
 

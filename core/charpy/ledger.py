@@ -120,7 +120,7 @@ class Ledger:
         self._trace.scatter_(1, reached[:, None], known[:, None])
 
     def watch(self, owner: torch.Tensor, gradient: torch.Tensor) -> None:
-        """Count the gradients of samples that still stand, and those of them that lead nowhere."""
+        """Count the gradients `(M, ...)` of samples that still stand, and those of them that lead nowhere."""
         slope = gradient.flatten(1).abs().amax(1)
         standing = (self.success[owner] < 0).to(torch.int64)
         nowhere = standing * ((slope == 0) | ~slope.isfinite())

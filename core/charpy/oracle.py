@@ -239,7 +239,7 @@ class Oracle:
 
         for piece, places in self._pieces(rows, allowed):
             self._engine.in_halves(work, piece, places)
-        self._ledger.watch(owner[allowed], gradients[allowed].flatten(1, 2))
+        self._ledger.watch(owner[allowed], gradients[allowed])
         self._gradient_rows += len(rows) * each
         self._record(rows, owner[allowed], scores[allowed], self._gradient_way, each)
         return Jacobian(scores, _finite(gradients))

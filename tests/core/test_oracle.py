@@ -109,6 +109,7 @@ def test_a_tie_is_decided_as_the_judge_decides_it(how):
         oracle = oracle_of(model, image, labels=torch.tensor([label]), norm=Norm.LINF, radius=1.0)
         getattr(oracle, how)(white, torch.tensor([0]))
         assert oracle.recorded().found.tolist() == [expected]
+        assert not oracle.refuted, "a tie contradicts nobody"
         claim = Claim(pack(image[0], Grid.EIGHT_BIT), pack(white[0], Grid.EIGHT_BIT), label)
         assert judge.decide([claim], oracle.threat)[0].confirmed is expected
 
@@ -235,8 +236,10 @@ def test_a_model_without_a_gradient_is_named():
 
     model = Detached(torch.ones(1, 2, 2))
     oracle = oracle_of(model, torch.full((1, 1, 2, 2), 0.5))
-    with pytest.raises(ModelError, match="not differentiable"):
+    with pytest.raises(ModelError, match="not differentiable") as caught:
         oracle.loss_and_gradient(torch.full((1, 1, 2, 2), 0.5), torch.tensor([0]))
+    assert caught.value.found
+    assert "SCORES" in caught.value.hint, "the next step: what such a model is to declare"
 
 
 class Kinked(LinearModel):
@@ -258,6 +261,23 @@ def test_a_value_without_a_slope_does_not_take_that_of_the_others():
     assert oracle.loss_and_gradient(images, torch.tensor([0])).gradient[0].allclose(expected)
     assert oracle.jacobian(images, torch.tensor([0]), torch.tensor([[1]])).gradients[0, 0].allclose(expected)
     assert oracle.recorded().vanished.tolist() == [2], "the report must still know"
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_an_infinite_slope_is_given_as_none(sign):
+    """A square root at 0, pulled up or down."""
+
+    class Steep(LinearModel):
+        def predict(self, images):
+            return super().predict(images.sqrt())
+
+    model, images = Steep(torch.full((1, 2, 2), sign), 9.0), torch.full((1, 1, 2, 2), 51 / 255)
+    images[:, :, 0, 0] = 0.0
+    oracle, owner = oracle_of(model, images), torch.tensor([0])
+    expected = torch.full((1, 2, 2), sign / (2 * 0.2**0.5))
+    expected[0, 0, 0] = 0.0
+    torch.testing.assert_close(oracle.loss_and_gradient(images, owner).gradient[0], expected)
+    torch.testing.assert_close(oracle.jacobian(images, owner, torch.tensor([[1]])).gradients[0, 0], expected)
 
 
 def test_a_gradient_that_reaches_the_parameters_alone_is_none():

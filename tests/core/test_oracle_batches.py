@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 
@@ -17,6 +19,7 @@ from charpy.threat import Access, Goal, Grid, Norm, ThreatModel
 WEIGHT = torch.randn(4, 1, 3, 3, generator=torch.Generator().manual_seed(5))
 POINTS = torch.randint(0, 256, (9, 1, 3, 3), generator=torch.Generator().manual_seed(6)) / 255
 OWNER = torch.tensor([1, 0, 2, 1, 1, 0, 2, 0, 1])
+BIAS, EYE = torch.zeros(4), torch.eye(9, 4)
 LABELS = LinearClassifier(WEIGHT).predict(POINTS[:3]).argmax(1)
 TARGETS = (LABELS + 1) % 4
 CLASSES = torch.tensor([[0, 3], [1, 2], [2, 0], [3, 1], [0, 1], [1, 0], [2, 3], [3, 2], [0, 2]])
@@ -33,13 +36,17 @@ def oracle_of(model: LinearModel, images: torch.Tensor, **threat: object) -> Ora
     return Oracle(engine, model, images, torch.ones(len(images), dtype=torch.int64), None, ThreatModel(**fields))
 
 
-def in_batches(size: int, *, plant=None, targets=None, tick=None, most: int = 2**31, **threat: object):
+def in_batches(
+    size: int, *, model=None, plant=None, targets=None, tick=None, minimise=False, most: int = 2**31, **threat: object
+):
     """Three samples of four classes behind a model whose batches hold `size` rows."""
-    model = LinearClassifier(WEIGHT)
+    model = model or LinearClassifier(WEIGHT, BIAS)
     way = Way("as given", model.predict, size, 1e-6, invariant=True)
     engine = QueryEngine(model, model.output, way, way, num_classes=4, most=most)
     fields = {"norm": Norm.LINF, "radius": 0.0, "access": Access.GRADIENTS, "queries": 100, **threat}
-    return Oracle(engine, model, POINTS[:3], LABELS, targets, ThreatModel(**fields), plant=plant, tick=tick)
+    return Oracle(
+        engine, model, POINTS[:3], LABELS, targets, ThreatModel(**fields), plant=plant, tick=tick, minimise=minimise
+    )
 
 
 @pytest.mark.parametrize("queries", [2, 3, 100])
@@ -82,9 +89,12 @@ def test_a_jacobian_is_the_models_weights_in_batches_of_any_size(size, queries):
 
 
 def test_where_nothing_is_left_everything_is_refused_in_the_form_of_an_answer():
-    oracle = in_batches(4, queries=3)
+    model = LinearClassifier(WEIGHT, BIAS)
+    predict = model.predict = Mock(wraps=model.predict)
+    oracle = in_batches(4, queries=3, model=model)
     oracle.scores(POINTS, OWNER)
     assert oracle.remaining.tolist() == [0, 0, 1]
+    predict.side_effect = AssertionError("a model is not asked about no rows")
     rows, owner, classes = POINTS[:2], torch.tensor([0, 1]), CLASSES[:2]
     spent = oracle.rows
     assert oracle.scores(rows, owner).isnan().tolist() == [[True] * 4] * 2
@@ -243,19 +253,22 @@ def test_a_plant_changes_every_answer_and_every_gradient():
     torch.testing.assert_close(gradients, WEIGHT[CLASSES] * planted[:, :, None, None, None])
 
 
-@pytest.mark.parametrize(("planted", "found"), [(True, True), (False, False)])
-def test_a_candidate_of_a_faster_engine_is_held_against_the_planted_model(planted, found):
-    model, image, owner = linear(), torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])
+def test_a_candidate_of_a_faster_engine_is_held_against_the_planted_model():
+    """Planted for the second sample, and where a row is bright."""
+    model, images = linear(), torch.full((3, 1, 2, 2), 0.5)
     bare = Way("as given", model.predict, 64, 1e-6, invariant=True)
     engine = QueryEngine(model, model.output, Way("fast", model.predict, 64, 1e-7, True, gap=1.0), bare, num_classes=2)
     threat = ThreatModel(norm=Norm.LINF, radius=0.5, queries=9)
 
     def plant(rows, owner, answers):
-        return answers.flip(1) if planted else answers
+        bright = (rows.flatten(1).float().amax(1) > 128) & (owner == 1)
+        return torch.where(bright[:, None], answers.flip(1), answers)
 
-    oracle = Oracle(engine, model, image, torch.tensor([1]), None, threat, plant=plant)
-    oracle.scores(image, owner)
-    assert oracle.recorded().found.tolist() == [found]
+    oracle = Oracle(engine, model, images, torch.ones(3, dtype=torch.int64), None, threat, plant=plant)
+    bright = with_pixel(images, 1.0)
+    oracle.scores(torch.cat([images, bright]), torch.tensor([0, 1, 2, 0, 1, 2]))
+    assert oracle.recorded().found.tolist() == [False, True, False]
+    assert oracle.recorded().queries_to_success.tolist() == [-1, 2, -1]
     assert not oracle.refuted
 
 
@@ -280,7 +293,7 @@ def test_every_candidate_of_a_batch_is_kept_for_its_own_sample():
     model = linear()
     bare = Way("as given", lambda images: (shown.append(len(images)), model.predict(images))[1], 64, 1e-6, True)
     engine = QueryEngine(model, model.output, Way("fast", model.predict, 64, 1e-7, True, gap=1e-6), bare, num_classes=2)
-    images, labels = torch.full((4, 1, 2, 2), 0.5), torch.ones(4, dtype=torch.int64)
+    images, labels = torch.full((4, 1, 2, 2), 64 / 255), torch.ones(4, dtype=torch.int64)
     oracle = Oracle(engine, model, images, labels, None, ThreatModel(norm=Norm.L0, radius=1, queries=9))
     owner = torch.tensor([3, 0, 2, 1, 3])
     rows = images[owner].clone()
@@ -292,7 +305,7 @@ def test_every_candidate_of_a_batch_is_kept_for_its_own_sample():
     assert shown == [2]
     assert found.found.tolist() == [False, True, False, True]
     assert found.queries_to_success.tolist() == [-1, 1, -1, 1]
-    assert [int(image[0, 0, 0]) for image in found.images] == [128, 13, 128, 0]
+    assert [int(image[0, 0, 0]) for image in found.images] == [64, 13, 64, 0]
 
 
 def test_a_further_slope_is_paid_row_by_row():
@@ -346,3 +359,88 @@ def test_off_the_grid_originals_are_kept_as_they_are():
     free, on_grid = (oracle_of(linear(), image, grid=grid).recorded().images for grid in (Grid.NONE, Grid.EIGHT_BIT))
     assert torch.equal(free, image)
     assert torch.equal(on_grid, torch.full((1, 1, 2, 2), 31, dtype=torch.uint8))
+
+
+def test_rows_of_all_calls_are_summed_up():
+    oracle = in_batches(4)
+    for calls in (1, 2):
+        oracle.loss_and_gradient(POINTS[:2], OWNER[:2])
+        oracle.jacobian(POINTS[:1], OWNER[:1], CLASSES[:1])
+        oracle.attached(POINTS[:3], OWNER[:3]).slope(torch.ones(3, 4))
+        oracle.scores(POINTS[:5], OWNER[:5])
+        assert oracle.gradient_rows == 7 * calls
+        assert oracle.rows == 12 * calls
+
+
+def everything(queries: int) -> list[torch.Tensor]:
+    """All that an oracle answers and records."""
+    found: list[torch.Tensor] = []
+    for grid in Grid:
+        oracle = in_batches(2, queries=queries, grid=grid, radius=0.1, minimise=True)
+        attached = oracle.attached(POINTS, OWNER)
+        first = attached.slope(EYE)
+        found += [*oracle.loss_and_gradient(POINTS, OWNER, "dlr"), *oracle.jacobian(POINTS, OWNER, CLASSES)]
+        found += [attached.scores, first, attached.slope(EYE), oracle.fitness(POINTS, OWNER)]
+        found += [oracle.scores(POINTS, OWNER), oracle.labels(POINTS, OWNER), oracle.queries, oracle.active]
+        found += [oracle.remaining, *vars(oracle.recorded()).values()]
+    return found
+
+
+@pytest.mark.parametrize("queries", [3, 7, 100])
+def test_answers_lie_where_the_questions_do_whatever_the_default_device(queries):
+    """A user may have set torch's default device; tensors made without a word on it would lie there."""
+    expected = everything(queries)
+    with torch.device("meta"):
+        found = everything(queries)
+    for one, other in zip(found, expected, strict=True):
+        assert one.device == other.device
+        torch.testing.assert_close(one, other, equal_nan=True)
+
+
+def test_labels_are_held_against_each_samples_own():
+    model = LinearModel(linear().weight, -0.1, Output.LABELS)
+    images = torch.full((3, 1, 2, 2), 0.5)
+    way = Way("as given", model.predict, 64, 1e-6, invariant=True)
+    engine = QueryEngine(model, model.output, way, way, num_classes=0)
+    threat = ThreatModel(norm=Norm.L0, radius=1, queries=9, access=Access.LABELS)
+    oracle = Oracle(engine, model, images, torch.tensor([1, 0, 1]), None, threat)
+    rows = torch.cat([images[:1], images[:1], with_pixel(images[:1], 0.0)])
+    oracle.labels(rows, torch.tensor([0, 1, 2]))
+    assert oracle.recorded().found.tolist() == [False, True, True]
+    toward = ThreatModel(norm=Norm.L0, radius=1, queries=9, access=Access.LABELS, goal=Goal.TARGETED)
+    oracle = Oracle(engine, model, images, torch.tensor([1, 1, 1]), torch.tensor([0, 1, 0]), toward)
+    oracle.labels(rows, torch.tensor([0, 1, 2]))
+    assert oracle.recorded().found.tolist() == [False, True, True]
+
+
+def test_a_model_that_gives_probabilities_is_seen_through_their_logarithms():
+    """Differences of logarithms are those of the logits."""
+    images, owner = torch.full((2, 1, 2, 2), 0.5), torch.tensor([0, 1])
+    logits, odds = (oracle_of(linear(output), images) for output in (Output.LOGITS, Output.PROBABILITIES))
+    expected = logits.loss_and_gradient(images, owner)
+    found = odds.loss_and_gradient(images, owner)
+    torch.testing.assert_close(found.loss, expected.loss)
+    torch.testing.assert_close(found.gradient, expected.gradient)
+    torch.testing.assert_close(found.scores, expected.scores.log_softmax(1))
+
+
+def test_an_oracle_that_looks_on_sees_every_answered_row():
+    seen = []
+
+    class Looking(Oracle):
+        def _saw(self, rows, owner, answers, keep):
+            seen.append((rows.clone(), owner.clone(), answers.clone(), keep))
+
+    model = LinearClassifier(WEIGHT, BIAS)
+    way = Way("as given", model.predict, 4, 1e-6, invariant=True)
+    threat = ThreatModel(norm=Norm.LINF, radius=0.0, access=Access.GRADIENTS, queries=3)
+    engine = QueryEngine(model, model.output, way, way, num_classes=4)
+    oracle = Looking(engine, model, POINTS[:3], LABELS, None, threat)
+    oracle.scores(POINTS[:4], OWNER[:4])
+    oracle.loss_and_gradient(POINTS, OWNER, rehearsal=True)
+    (rows, owner, answers, keep), (again, _, _, kept) = seen
+    torch.testing.assert_close(rows.float() / 255, POINTS[:4])
+    assert torch.equal(owner, OWNER[:4])
+    torch.testing.assert_close(answers, model.predict(POINTS[:4]))
+    assert (keep, kept) == (True, False)
+    assert len(again) == 5, "of the nine rows those that the budget has left"
