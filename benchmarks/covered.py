@@ -2,9 +2,9 @@
 
 python benchmarks/covered.py [--group "run file"]... [--workers 2]    writes benchmarks/results/coverage.md
 
-Groups, their tests and the limits stand in pyproject.toml, `[tool.charpy.coverage]`. Processes that the tests start
-are measured, too. With --group only these groups are measured, and no page is written. Exit code 1 below a limit, or
-where a test fails.
+Groups, their tests and the limits stand in pyproject.toml, `[tool.charpy.coverage]`. Each group is measured by its own
+tests alone, processes that they start included; groups that are not asked for keep what was measured last. Exit code 1
+below a limit, or where a test fails.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from charpy.environment import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "coverage.md"
-REPORT = ROOT / "build" / "coverage" / "report.json"
+MEASURED = ROOT / "build" / "coverage"
 
 
 @dataclass(frozen=True)
@@ -71,16 +70,25 @@ class Covered:
 HEAD = ("| | lines | | branches | |", "|---|---|---|---|---|")
 
 
-def measure(tests: Sequence[str], workers: int) -> int:
-    """Run the tests, those of real data left out, and write coverage's report; returns their exit code."""
+def measure(name: str, group: Mapping[str, Any], workers: int) -> bool:
+    """Run the tests of a group, those of real data left out, and write coverage's report; whether all passed."""
+    report = report_of(name)
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.unlink(missing_ok=True)
     command = [
-        sys.executable, "-m", "pytest", "-q", "--cov", "--cov-branch", f"--cov-report=json:{REPORT}",
+        sys.executable, "-m", "pytest", "-q", "--cov", "--cov-branch", f"--cov-report=json:{report}",
         "-m", "not slow and not data", "-p", "no:cacheprovider", *(("-n", str(workers)) if workers else ()),
-        *dict.fromkeys(tests),
+        *(f"--deselect={test}" for test in group.get("deselect", ())), *group["tests"],
     ]  # fmt: skip
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.unlink(missing_ok=True)
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    code = subprocess.run(command, cwd=ROOT, check=False).returncode
+    if not report.is_file():
+        raise SystemExit(f"{name}: the tests broke off, nothing was measured")
+    return code == 0
+
+
+def report_of(name: str) -> Path:
+    """Where what was measured of a group is kept."""
+    return MEASURED / f"{name.replace(' ', '_')}.json"
 
 
 def files_of(patterns: Sequence[str]) -> list[str]:
@@ -91,12 +99,9 @@ def files_of(patterns: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(name for files in found.values() for name in files))
 
 
-def parts_of(report: Mapping[str, Any], groups: Mapping[str, Any]) -> dict[str, dict[str, Covered]]:
-    """Of each group, what was reached of each of its files."""
-    return {
-        name: {file: Covered.of(report["files"][file]["summary"]) for file in files_of(group["files"])}
-        for name, group in groups.items()
-    }
+def parts_of(report: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Covered]:
+    """What was reached of each file of a group."""
+    return {file: Covered.of(report["files"][file]["summary"]) for file in files_of(group["files"])}
 
 
 def below(totals: Mapping[str, Covered], limits: tuple[float, float]) -> list[str]:
@@ -111,45 +116,39 @@ def below(totals: Mapping[str, Covered], limits: tuple[float, float]) -> list[st
 def main() -> None:
     """Measure, print, write the page, and fail below a limit."""
     settings: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["charpy"]["coverage"]
-    limits = (settings["lines"], settings["branches"])
+    groups, limits = settings["groups"], (settings["lines"], settings["branches"])
     parser = argparse.ArgumentParser()
-    parser.add_argument("--group", action="append", choices=list(settings["groups"]))
+    parser.add_argument("--group", action="append", choices=list(groups))
     parser.add_argument("--workers", type=int, default=0)
     asked = parser.parse_args()
-    groups = {name: settings["groups"][name] for name in asked.group or settings["groups"]}
-    began = time.monotonic()
-    failed = measure([test for group in groups.values() for test in group["tests"]], asked.workers) != 0
-    if not REPORT.is_file():
-        raise SystemExit("the tests broke off: nothing was measured")
-    parts = parts_of(json.loads(REPORT.read_text(encoding="utf-8")), groups)
+    failed = [name for name in asked.group or groups if not measure(name, groups[name], asked.workers)]
+    parts = {
+        name: parts_of(json.loads(report_of(name).read_text(encoding="utf-8")), group)
+        for name, group in groups.items()
+        if report_of(name).is_file()
+    }
     totals = {name: sum(files.values(), Covered()) for name, files in parts.items()}
     table = [*HEAD, *(total.row(name) for name, total in totals.items())]
     print("\n".join(table))
-    if asked.group is None:
-        lines = page(table, parts, limits, time.monotonic() - began, failed=failed)
-        RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    if lacking := below(totals, limits):
+    if len(parts) == len(groups):
+        RESULTS.write_text("\n".join(page(table, parts, limits)) + "\n", encoding="utf-8")
+    lacking = below(totals, limits)
+    if lacking:
         print(f"below {limits[0]} % of lines or {limits[1]} % of branches: {', '.join(lacking)}")
+    if failed:
+        print(f"tests failed: {', '.join(failed)}")
     sys.exit(1 if failed or lacking else 0)
 
 
-def page(
-    table: Sequence[str],
-    parts: Mapping[str, Mapping[str, Covered]],
-    limits: tuple[float, float],
-    seconds: float,
-    *,
-    failed: bool,
-) -> list[str]:
+def page(table: Sequence[str], parts: Mapping[str, Mapping[str, Covered]], limits: tuple[float, float]) -> list[str]:
     """The table of the groups, and one of the files of each."""
-    machine = ", ".join(f"{key} {value}" for key, value in environment().items())
     return [
         "# What the tests reach",
         "",
-        "`make coverage`: lines and branches that the tests of the groups in pyproject.toml reach, in their own "
+        "`make coverage`: lines and branches of each group in pyproject.toml that its own tests reach, in their own "
         f"process and in those that they start. Limits: {limits[0]} % of lines and {limits[1]} % of branches a group.",
         "",
-        f"{machine}; {seconds:.0f} s{'; SOME TESTS FAILED' if failed else ''}.",
+        ", ".join(f"{key} {value}" for key, value in environment().items()),
         "",
         *table,
         *(

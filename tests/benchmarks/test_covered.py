@@ -25,6 +25,10 @@ def covered(monkeypatch):
 def test_the_files_and_tests_of_each_group_are_there(covered, group):
     assert len(covered.files_of(group["files"])) >= len(group["files"])
     assert [test for test in group["tests"] if not (ROOT / test).exists()] == []
+    for test in group.get("deselect", ()):
+        path, _, name = test.partition("::")
+        assert path in group["tests"]
+        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8")
 
 
 def test_a_file_that_was_moved_is_told_and_not_left_out(covered):
@@ -43,8 +47,8 @@ def test_lines_and_branches_are_added_up_and_held_to_their_own_limits(covered):
         return {"summary": dict(zip(names, counts, strict=True))}
 
     report = {"files": {"core/charpy/judge.py": summary(90, 90, 10, 7), "core/charpy/oracle.py": summary(10, 5, 0, 0)}}
-    groups = {"both": {"files": ["core/charpy/judge.py", "core/charpy/oracle.py"]}}
-    (total,) = [sum(files.values(), covered.Covered()) for files in covered.parts_of(report, groups).values()]
+    parts = covered.parts_of(report, {"files": ["core/charpy/judge.py", "core/charpy/oracle.py"]})
+    total = sum(parts.values(), covered.Covered())
     assert total.shares == (95.0, 70.0)
     assert total.row("both") == "| both | 95 of 100 | 95.0 % | 7 of 10 | 70.0 % |"
     assert covered.below({"both": total}, (95, 70)) == []
