@@ -92,18 +92,24 @@ class Registry:
             try:
                 self.add(point.load(), point.name, package, version)
             except (Exception, SystemExit) as cause:  # noqa: BLE001 - a broken plugin must not hide the others
-                text = told_of(cause)
-                self.failures.append(Failure(point.name, package, version, text))
+                said = "; ".join(" ".join(line.split()) for line in told_of(cause).splitlines())
+                self.failures.append(Failure(point.name, package, version, said))
 
     def add(self, plugin: object, name: str, package: str = "(in this process)", version: str = "") -> None:
-        """Register `plugin`, an object or module with `charpy_*` hook implementations."""
+        """Register `plugin`, an object or module with `charpy_*` hook implementations.
+
+        Raises:
+            UnknownNameError: it implements a hook that there is not; the nearest are named.
+        """
         entries = _entries_of(plugin, name, package, version)
         self.hooks.register(plugin, name=name)
         try:
             self.hooks.check_pending()
-        except Exception:
+        except pluggy.PluginValidationError:
+            unknown = [hook.name for hook in self.hooks.get_hookcallers(plugin) or () if not hook.has_spec()]
             self.hooks.unregister(plugin)
-            raise
+            known = [hook for hook in vars(hookspecs) if hook.startswith("charpy_")]
+            raise unknown_name("hook", unknown[0], known, where=name, hint="docs/plugins.md lists every hook") from None
         for entry in entries:
             self._entries.setdefault((entry.hook, entry.kind), []).append(entry)
 

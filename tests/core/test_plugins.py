@@ -153,7 +153,7 @@ BROKEN = {
     "no import string": ("def charpy_attacks(): return {'a': 'module.Class'}", "has no import string"),
     "unknown hook": (
         "from charpy.hookspecs import hookimpl\n@hookimpl\ndef charpy_atacks(): return {}",
-        "charpy_atacks",
+        "UnknownNameError: stranger_bad: unknown hook 'charpy_atacks'; expected: did you mean charpy_attacks, ",
     ),
 }
 
@@ -166,6 +166,7 @@ def test_a_broken_plugin_is_listed_with_its_cause_and_hides_nothing(install, cas
     found = Registry(install.entry_points())
     assert [(f.plugin, f.package, f.version) for f in found.failures] == [("stranger_bad", "stranger-bad", "0.3")]
     assert cause in found.failures[0].cause
+    assert "\n" not in found.failures[0].cause
     assert [entry.kind for entry in found.entries()] == ["scratch"]
 
 

@@ -121,6 +121,10 @@ def _print(found: dict[str, Any]) -> None:
         table.add_row(*(visible(str(cell)) for cell in cells))
     console = results()
     console.print(table)
+    for row in found["components"]:
+        if "failure" in row:
+            text = f"cannot be used: {row['hook']} {row['kind']} of {row['package']} {row['version']}: {row['failure']}"
+            console.print(visible(text), soft_wrap=True)
     for item in found["failures"]:
         text = f"failed: plugin {item['plugin']} ({item['package']} {item['version']}): {item['cause']}"
         console.print(visible(text), soft_wrap=True)

@@ -72,3 +72,7 @@ def test_what_is_wrong_is_shown_and_hides_nothing(stranger, program):
     assert "is no Attack or Battery" in broken["number"]
     assert [item["plugin"] for item in found["failures"]] == ["torn"]
     assert [item["kind"] for item in found["conflicts"]] == ["few_pixel"]
+
+    said = program("plugins", "--check").out.splitlines()[-4:]  # at the end of a long list, where it is seen
+    assert [line.split(":")[0] for line in said] == ["cannot be used", "cannot be used", "failed", "refused"]
+    assert said[0].startswith("cannot be used: attacks lost of mine 9.9: AttributeError: ")
