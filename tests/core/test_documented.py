@@ -161,6 +161,12 @@ def test_every_page_is_in_the_navigation():
     assert not left_out, "name them in `nav` of zensical.toml"
 
 
+def test_every_page_is_linked_from_the_readme():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    left_out = [str(name) for name in PAGES if name.parts[0] != "api" and f"(docs/{name.as_posix()}" not in readme]
+    assert not left_out
+
+
 def test_a_link_to_a_folder_leads_to_its_page(site):
     text = "[a](../tests/third_party) [b](../README.md#what-is-proven) [c](cli.md#x) [d](https://a.b/c) [e](#f)"
     moved = site.relinked(text, "docs/plugins.md")
