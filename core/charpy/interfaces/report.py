@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from charpy.errors import SpecError
 from charpy.interfaces.component import Component
 
 if TYPE_CHECKING:
@@ -22,8 +24,22 @@ class Report(Component, ABC):
         """The whole report; the same run gives the same bytes."""
 
     def write(self, run: RunSummary, path: Path) -> Path:
-        """Render to `path` through a temporary file in the same folder, so that a reader never sees half a report."""
-        partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(self.render(run))
-        partial.replace(path)
+        """Render to `path` through a temporary file in the same folder, so that a reader never sees half a report.
+
+        Raises:
+            SpecError: nothing can be written there; what stood there before is left.
+        """
+        partial, text = path.with_name(path.name + ".partial"), self.render(run)
+        try:
+            partial.write_bytes(text)
+            partial.replace(path)
+        except OSError as cause:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise SpecError(
+                "the report cannot be written",
+                where=str(path),
+                found=cause.strerror or cause,
+                hint="make room, or give another --out; the run file is whole, and `charpy report` makes its reports",
+            ) from None
         return path

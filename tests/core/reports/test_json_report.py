@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from types import ModuleType
 
@@ -9,6 +11,7 @@ import pytest
 
 from charpy.analysis.document import AssessmentSet, comparable
 from charpy.analysis.summary import RunSummary
+from charpy.errors import SpecError
 from charpy.reports.json_report import JsonReport, report_schema
 
 COMMITTED = Path(__file__).parents[3] / "docs" / "schema" / "report.schema.json"
@@ -39,6 +42,24 @@ def test_one_model_gives_its_assessment(
         "norm", "th", "samples", "clean_error", "broken", "held", "proven", "invalid", "adversarial_accuracy",
         "robust_accuracy", "interval",
     }  # fmt: skip
+
+
+def test_a_full_disk_is_refused_and_leaves_the_report_that_is_there(
+    synthetic: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "report.json").write_text("the old one", encoding="utf-8")
+
+    def full(path: Path, data: bytes) -> None:
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with synthetic.build(tmp_path / "run.charpy", [synthetic.FRAIL]) as run:
+        summary = RunSummary.of(run)
+    with pytest.raises(SpecError, match=r"cannot be written(.|\n)*No space(.|\n)*`charpy report`"):
+        JsonReport().write(summary, tmp_path / "report.json")
+    assert (tmp_path / "report.json").read_text(encoding="utf-8") == "the old one"
+    assert not (tmp_path / "report.json.partial").exists()
 
 
 def test_four_norms_satisfy_the_same_schema(
