@@ -3,9 +3,9 @@
 python benchmarks/kills.py [--kills 200]    writes benchmarks/results/kills.md
 
 The command that computes is killed and started again until it has been killed so often, then left to finish. Two of
-three kills hit the supervisor (the process that computes then ends itself), one the process that computes; each at up
-to one and a half times what a start needs until its first unit. A unit is acknowledged once it can be read from the run
-file; before every start the units of all earlier looks must be there.
+three kills hit the supervisor (the process that computes then ends itself), one the process that computes. Kills are a
+Poisson process: on average four in the time that the first start needs until its first unit. A unit is acknowledged
+once it can be read from the run file; before every start the units of all earlier looks must be there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import psutil
 RESULTS = Path(__file__).parent / "results" / "kills.md"
 SPEC = """
 name: killed
-data: {kind: digits, samples: 240}
+data: {kind: digits, samples: 360}
 models: [{reference: digits-cnn}]
 threats:
   - {norm: l0, levels: [1, 3, 5, 10], battery: [{kind: few_pixel, queries: 300}]}
@@ -75,12 +75,12 @@ def table(path: Path) -> tuple[str, int, int]:
     return hashlib.sha256(repr(rows).encode()).hexdigest(), len(rows), len(keys) - len(set(keys))
 
 
-def killed(folder: Path, out: Path, kills: int, longest: float, draw: random.Random) -> Iterator[str]:
-    """Kill the command `kills` times, up to `longest` seconds after a start, and let it end; yields what was lost."""
+def killed(folder: Path, out: Path, kills: int, mean: float, draw: random.Random) -> Iterator[str]:
+    """Kill the command `kills` times, `mean` seconds apart on average, and let it end; yields what was lost."""
     path, known, number, hit = out / "run.charpy", set[tuple[object, ...]](), 0, ""
     process = start(folder, out)
     while number < kills:
-        time.sleep(draw.uniform(0, longest))
+        time.sleep(draw.expovariate(1 / mean))
         if process.poll() is not None:
             break  # it was faster: the evaluation is over
         children = psutil.Process(process.pid).children()
@@ -116,14 +116,14 @@ def main() -> None:
         whole = table(folder / "whole" / "run.charpy")
         began = time.monotonic()
         draw = random.Random(0)
-        lost = [unit for unit in killed(folder, folder / "killed", wanted, 1.5 * first, draw) if unit]
+        lost = [unit for unit in killed(folder, folder / "killed", wanted, first / 4, draw) if unit]
         seconds = time.monotonic() - began
         again = table(folder / "killed" / "run.charpy")
     same = "byte-identical" if again[0] == whole[0] else "DIFFERENT"
     lines = [
         "# SIGKILL at random instants over one evaluation",
         "",
-        f"`python benchmarks/kills.py --kills {wanted}`: 240 digits, two norms, four levels, 3 attacks, shards of 4; "
+        f"`python benchmarks/kills.py --kills {wanted}`: 360 digits, two norms, four levels, 3 attacks, shards of 4; "
         "two of three kills hit the supervisor, the others the process that computes.",
         "",
         "| what | undisturbed | killed |",
