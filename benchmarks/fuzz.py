@@ -1,11 +1,13 @@
 """Fuzzing of the front doors: changed inputs, each of which must get a result or one of charpy's own errors.
 
-python benchmarks/fuzz.py [--door spec|run|image|onnx] [--minutes 15] [--seed 0] [--corpus build/fuzz]
-                                                    writes benchmarks/results/fuzzing.md from all that was run so far
-python benchmarks/fuzz.py --minutes 0               writes the page alone
-python benchmarks/fuzz.py --door onnx --again FILE  opens one input, and says what is wrong with the answer
+python benchmarks/fuzz.py [--minutes 15] [--seed 0] [--corpus build/fuzz]
+        at each door for so long; writes benchmarks/results/fuzzing.md from all that was run with this corpus so far
+python benchmarks/fuzz.py --door spec|run|image|onnx
+        at one door, without the page; `--minutes 0` writes the page alone
+python benchmarks/fuzz.py --door onnx --again FILE
+        opens one input, and says what is wrong with the answer
 
-With atheris (`pip install atheris`) inputs that reach something new are changed further; without it only seeds are.
+With atheris (`charpy[fuzz]`) inputs that reach something new are changed further; without it only seeds are.
 What charpy's answer must not be is in `fuzzing/watch.py`. A process that an input ends is started again.
 """
 
@@ -53,7 +55,8 @@ def main() -> None:
     for name in DOORS if given.door == "all" else (given.door,):
         if given.minutes > 0:
             _fuzz(name, given.corpus / name, given.seed, given.minutes * 60)
-    write_page(given.corpus, {name: door_of(name) for name in DOORS})
+    if given.door == "all":
+        write_page(given.corpus, {name: door_of(name) for name in DOORS})
 
 
 def _fuzz(name: str, folder: Path, seed: int, seconds: float) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-_RANDOM = np.random.default_rng(0)
-
 
 def _held(name: str, *shape: int) -> TensorProto:
-    return numpy_helper.from_array(_RANDOM.normal(size=shape).astype(np.float32) / 4, name)
+    """Weights that only depend on their name and shape."""
+    draw = np.random.default_rng([*name.encode(), *shape])
+    return numpy_helper.from_array(draw.normal(size=shape).astype(np.float32) / 4, name)
 
 
 def _whole(name: str, *values: int) -> TensorProto:

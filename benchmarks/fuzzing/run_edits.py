@@ -102,7 +102,8 @@ def _in_tables(db: sqlite3.Connection, edit: Sequence[Any]) -> None:
         db.executescript(STATEMENTS[int(edit[2]) % len(STATEMENTS)].format(table=table))
         return
     keys = db.execute(f"SELECT {', '.join(_keys(table))} FROM {table}").fetchall()
-    key = keys[int(edit[3]) % len(keys)]
+    named = [key for key in keys if key[0] == edit[3]] if isinstance(edit[3], str) else []
+    key = named[0] if named else keys[int(edit[3]) % len(keys)]
     where = " AND ".join(f"{name} IS ?" for name in _keys(table))
     column = COLUMNS[table][int(edit[2]) % len(COLUMNS[table])]
     match kind:

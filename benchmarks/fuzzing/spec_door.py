@@ -13,11 +13,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from charpy.identity import spec_values
 from charpy.own_levels import digest_of, own_levels
 from charpy.plugins import Registry, registry
 from charpy.specfile import load_spec
 from charpy.specs import ComponentSpec, OwnLevels, RunSpec, parse
-from charpy.subjects import open_dataset, spec_values, subject_of
+from charpy.subjects import open_dataset, subject_of
 from charpy.threat import Norm
 from fuzzing.door import Door, WrongAnswerError
 from fuzzing.noise import changed, noise

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -71,8 +72,9 @@ class _Audit:
             if writes and isinstance(path, str | bytes):
                 self._written(event, path)
         elif event in _CHANGES:
+            known = not any(isinstance(part, int) and part > 0 for part in arguments[-2:]) or event == "os.mkdir"
             for path in arguments[: 2 if event in ("os.rename", "os.link") else 1]:
-                if isinstance(path, str | bytes | os.PathLike):
+                if isinstance(path, str | bytes | os.PathLike) and (known or os.path.isabs(path)):
                     self._written(event, path)
         elif event in _REACHES_OUT:
             self.others.append(f"{event} {arguments}"[:300])
@@ -104,17 +106,13 @@ def look(door: Door, data: bytes, folder: Path) -> Finding | None:
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "in").mkdir(parents=True)
     (folder / "tmp").mkdir()
-    before = os.environ.get("TMPDIR")
-    os.environ["TMPDIR"] = str(folder / "tmp")
+    before, tempfile.tempdir = tempfile.tempdir, str(folder / "tmp")
     try:
         with warnings.catch_warnings(), _audited(folder) as others:
             warnings.simplefilter("ignore")
             found = _opened(door, data, folder / "in")
     finally:
-        if before is None:
-            del os.environ["TMPDIR"]
-        else:
-            os.environ["TMPDIR"] = before
+        tempfile.tempdir = before
     if found is None and others:
         return Finding("reaches out of its folder", others[0].split(" ")[0], "\n".join(others))
     return found

@@ -12,6 +12,7 @@ import torch
 from charpy.errors import RunFileError, unknown_name
 from charpy.pixels import GRID_TOLERANCE, as_images, quantise, unpack
 from charpy.runfile import RunFile
+from charpy.runfile.content import read_as_written
 from charpy.threat import Grid
 
 
@@ -45,7 +46,7 @@ class SourceRun:
             RunFileError: no run file, not finished, or without any witness.
             UnknownNameError: the run has no such model, or attack.
         """
-        with RunFile.open(path) as run:
+        with RunFile.open(path) as run, read_as_written([path]):
             if not run.meta("finished", False):
                 raise RunFileError(
                     "the source run is not finished: what it found may still grow",

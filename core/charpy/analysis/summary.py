@@ -45,6 +45,7 @@ from charpy.errors import RunFileError
 from charpy.gates import Gate
 from charpy.outcome import Outcome
 from charpy.runfile import RunFile
+from charpy.runfile.content import read_as_written
 from charpy.specs import Attackers, RunSpec, parse
 from charpy.threat import DUAL, OWN, Norm
 
@@ -105,9 +106,10 @@ class RunSummary:
             levels.append(largest_level(Norm(norm), assessment.dataset.shape))
         if not levels:
             return []
-        spec = parse(RunSpec, self.run.spec)
-        dataset = self.run.meta("dataset")
-        return read_gallery(self.run, model, norm, limit, levels=levels, dataset=dataset, grid=spec.grid)
+        with read_as_written([self.run.path]):
+            spec = parse(RunSpec, self.run.spec)
+            dataset = self.run.meta("dataset")
+            return read_gallery(self.run, model, norm, limit, levels=levels, dataset=dataset, grid=spec.grid)
 
 
 def _assess(

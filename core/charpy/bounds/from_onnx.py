@@ -14,7 +14,7 @@ from onnx.inliner import inline_local_functions
 from charpy.bounds.graph import Builder, Graph, UnsupportedError
 from charpy.bounds.onnx_operators import SEVERAL, Operators
 from charpy.bounds.onnx_values import Value, attribute
-from charpy.errors import ModelError, unknown_name
+from charpy.errors import CharpyError, ModelError, unknown_name
 
 BEHIND = frozenset({"Cast", "Dropout", "Flatten", "Identity", "LogSoftmax", "Reshape", "Softmax", "Squeeze"})
 """Operators that may follow a last Softmax: the order of the scores stays."""
@@ -38,11 +38,18 @@ def graph_of_onnx(
         where: the file, for messages.
 
     Raises:
-        UnsupportedError: an operator is not supported; it is named.
+        UnsupportedError: an operator is not supported; it is named. Or the graph cannot be followed.
         ModelError: the images do not fit the input.
     """
     builder = Builder(tuple(input_shape))
-    return _Reader(model, builder, where).read(0 if prepare is None else prepare(builder), output)
+    try:
+        return _Reader(model, builder, where).read(0 if prepare is None else prepare(builder), output)
+    except CharpyError:
+        raise
+    except Exception as cause:  # what ONNX Runtime takes, onnx and torch need not
+        lines = str(cause).splitlines() or [""]
+        found = f"{type(cause).__name__}: {lines[0]}"[:300]
+        raise UnsupportedError("no bounds for a graph that cannot be followed", where=where, found=found) from cause
 
 
 class _Reader(Operators):

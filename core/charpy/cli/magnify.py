@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from charpy.cli.console import results
-from charpy.errors import RunFileError, SpecError
+from charpy.cli.runs import opened_runs
+from charpy.errors import SpecError
 from charpy.reports.inert import visible
 
 if TYPE_CHECKING:
     from charpy.analysis.sheet import Sheet
-    from charpy.runfile import RunFile
 
 DEFAULT_NAME = "magnified.html"
 
@@ -42,7 +42,7 @@ def magnify(
 
     if not runs:
         raise SpecError("no run is given", where="charpy magnify", expected="one or more run files or their folders")
-    files = [run / RUN_FILE if run.is_dir() else run for run in runs]
+    files = [run / RUN_FILE if os.path.isdir(run) else run for run in runs]
     target = out if out is not None else files[0].parent / DEFAULT_NAME
     if target.suffix.lower() not in (".html", ".png"):
         raise SpecError("unknown kind of file", where="--out", found=str(target), expected="a name in .html or .png")
@@ -60,15 +60,8 @@ def magnify(
 
 def _sheet(files: list[Path], sample: str | None, worst: str | None, norm: str | None, model: str | None) -> Sheet:
     from charpy.analysis.read_sheet import read_sheet, worst_sample
-    from charpy.runfile import RunFile
 
-    with ExitStack() as stack:
-        opened: list[RunFile] = []
-        for path in files:
-            try:
-                opened.append(stack.enter_context(RunFile.open(path)))
-            except OSError as cause:
-                raise RunFileError("the run file cannot be read", where=str(path), found=cause.strerror) from None
+    with opened_runs(files) as opened:
         if sample is not None and worst is None:
             return read_sheet(opened, sample, norm=norm, model=model)
         if worst is not None and sample is None:

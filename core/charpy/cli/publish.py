@@ -51,12 +51,14 @@ def publish(
     """
     from charpy.analysis.summary import RunSummary
     from charpy.runfile import RunFile
+    from charpy.runfile.content import read_as_written
     from charpy.specs import RunSpec, parse
 
     reports = {kind: plugins.create("reports", kind) for kind in formats}
     with RunFile.open(run_file) as run:
-        own = parse(RunSpec, run.spec, where=str(run_file)).gates if gates is None else gates
-        summary = RunSummary.of(run, gates=(*own, *more), source=source)
+        with read_as_written([run_file]):
+            own = parse(RunSpec, run.spec, where=str(run_file)).gates if gates is None else gates
+            summary = RunSummary.of(run, gates=(*own, *more), source=source)
         written = []
         for kind, report in reports.items():
             written.append(report.write(summary, out / f"report{report.suffix}"))

@@ -19,10 +19,11 @@ def opened_runs(paths: Sequence[Path]) -> Iterator[list[RunFile]]:
     """The run files at `paths`, or in the folders there; closed when the block ends.
 
     Raises:
-        RunFileError: one is not there, cannot be read, or is no run file.
+        RunFileError: one is not there, cannot be read, is no run file, or holds what charpy does not write.
     """
     from charpy.cli.execute import RUN_FILE
     from charpy.runfile import RunFile
+    from charpy.runfile.content import read_as_written
 
     with ExitStack() as stack:
         opened = []
@@ -32,4 +33,5 @@ def opened_runs(paths: Sequence[Path]) -> Iterator[list[RunFile]]:
                 opened.append(stack.enter_context(RunFile.open(path)))
             except OSError as cause:
                 raise RunFileError("the run file cannot be read", where=str(path), found=cause.strerror) from None
-        yield opened
+        with read_as_written(path / RUN_FILE if os.path.isdir(path) else path for path in paths):
+            yield opened

@@ -70,10 +70,11 @@ def _opened(path: Path) -> tuple[str, LimitsSpec, Check]:
     """The run's id, its limits, and what is said of it by the report beside it."""
     from charpy.analysis.reported import check_report
     from charpy.runfile import RunFile
+    from charpy.runfile.content import read_as_written
     from charpy.specs import RunSpec, parse
 
-    with RunFile.open(path) as run:
-        return run.meta("run_id", ""), parse(RunSpec, run.spec, where=str(path)).limits, check_report(run)
+    with RunFile.open(path) as run, read_as_written([path]):
+        return str(run.meta("run_id", "")), parse(RunSpec, run.spec, where=str(path)).limits, check_report(run)
 
 
 def _computed(path: Path, places: dict[str, Any], limits: LimitsSpec) -> list[Check]:

@@ -110,23 +110,13 @@ class Audit:
             yield Contradiction(norm, th, certifier, json.loads(detail).get("of", ""), *rest)
 
     def malformed(self) -> Iterator[tuple[str, str, str]]:
-        """`(record, found, expected)` of each value of another type than its column, or that should be a mapping."""
-        with closing(sqlite3.connect(":memory:")) as fresh:
-            fresh.executescript(SCHEMA)
-            for table in COLUMNS:
-                for _, column, kind, needed, _, key in fresh.execute(f"PRAGMA table_info({table})"):
-                    or_null = "" if needed or key else f" AND {column} IS NOT NULL"
-                    wrong = f"typeof({column}) <> '{kind.lower()}'{or_null}"
-                    yield from self._malformed(table, column, wrong, kind.lower())
+        """`(record, found, expected)` of each value that should be a JSON mapping, and is none."""
+        self._db.create_function("is_mapping", 1, _is_mapping, deterministic=True)
         for table, column in (("units", "detail"), ("witnesses", "metrics"), ("proofs", "detail")):
-            self._db.create_function("is_mapping", 1, _is_mapping, deterministic=True)
-            yield from self._malformed(table, column, f"NOT is_mapping({column})", "a JSON mapping")
-
-    def _malformed(self, table: str, column: str, wrong: str, expected: str) -> Iterator[tuple[str, str, str]]:
-        keys = COLUMNS[table][: KEYS[table]]
-        for *key, kind in self._db.execute(f"SELECT {', '.join(keys)}, typeof({column}) FROM {table} WHERE {wrong}"):
-            named = ", ".join(f"{name} {value}" for name, value in zip(keys, key, strict=True))
-            yield f"{table} ({named}): {column}", kind, expected
+            keys = COLUMNS[table][: KEYS[table]]
+            for key in self._db.execute(f"SELECT {', '.join(keys)} FROM {table} WHERE NOT is_mapping({column})"):
+                named = ", ".join(f"{name} {value}" for name, value in zip(keys, key, strict=True))
+                yield f"{table} ({named}): {column}", "none", "a JSON mapping"
 
     def misfits(self) -> Iterator[tuple[str, str, str]]:
         """`(record, found, expected)` of every row that does not fit the others."""

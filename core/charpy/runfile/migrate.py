@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from charpy.runfile.content import check_tables, check_values
 from charpy.runfile.schema import APPLICATION_ID, COLUMNS, SCHEMA, SCHEMA_VERSION, put
 
 OLDER = frozenset({2})
@@ -12,10 +13,16 @@ OLDER = frozenset({2})
 
 
 def copied(path: Path, copy: Path) -> None:
-    """Write the content of the older file at `path` into a new one of this schema at `copy`."""
+    """Write the content of the older file at `path` into a new one of this schema at `copy`.
+
+    Raises:
+        ChangedError: its tables are not those of a run file.
+    """
     source = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     target = sqlite3.connect(copy, isolation_level=None)
     try:
+        check_tables(path, source)
+        check_values(path, source)
         target.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         target.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         target.executescript(SCHEMA)

@@ -15,6 +15,7 @@ from typing import Any
 from charpy.errors import IdentityError, RunFileError
 from charpy.records import ProofRecord, SampleRow, UnitRecord
 from charpy.runfile.audit import Audit
+from charpy.runfile.content import UNREADABLE, check_tables, check_values, told
 from charpy.runfile.integrity import check, seal, sealed, unreadable
 from charpy.runfile.migrate import OLDER, copied
 from charpy.runfile.reader import Reader
@@ -78,7 +79,9 @@ class RunFile(Reader):
             return cls._older(path)
         db = _connect(path)
         try:
+            check_tables(path, db)
             check(path, db)
+            check_values(path, db)
         except RunFileError:
             db.close()
             raise
@@ -93,8 +96,8 @@ class RunFile(Reader):
                 db = sqlite3.connect(":memory:", isolation_level=None)
                 with closing(sqlite3.connect(copy)) as source:
                     source.backup(db)
-            except sqlite3.DatabaseError as cause:
-                damaged = RunFileError("the run file is damaged", where=str(path), found=cause)
+            except UNREADABLE as cause:
+                damaged = RunFileError("the run file is damaged", where=str(path), found=told(cause))
                 raise (unreadable(path, cause) or damaged) from None
         db.execute("PRAGMA query_only = ON")
         return cls(path, db)

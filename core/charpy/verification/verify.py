@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from charpy.errors import SpecError, unknown_name
+from charpy.errors import CharpyError, SpecError, unknown_name
 from charpy.identity import without_locations
 from charpy.interfaces.model import Model
 from charpy.judge import Judge
 from charpy.plugins import Registry
 from charpy.preflight import Preflight
 from charpy.runfile import RunFile
+from charpy.runfile.content import UNREADABLE, told
 from charpy.specs import DataSpec, ModelSpec, RunSpec, parse
 from charpy.stages import Progress, Stage, Watch
 from charpy.verification.data import Reopened, check_data, opened_data
@@ -63,13 +64,26 @@ def verify(
     listen: Callable[[Progress], None] | None = None,
     watch: Watch | None = None,
 ) -> Iterator[Check]:
-    """Every check of the run file at `path`, each as soon as it is done.
+    """Every check of the run file at `path`, each as soon as it is done; a record that ends them is one that differs.
 
     Raises:
         RunFileError: it cannot be opened; `ChangedError` where its bytes are not those that were written.
         SpecError: a place is given for a model that the run does not have.
     """
-    told, watch = listen or (lambda now: None), watch or Watch()
+    try:
+        yield from _checks(path, places, registry, listen or (lambda now: None), watch or Watch())
+    except CharpyError:
+        raise
+    except UNREADABLE as cause:
+        tally = Tally("what charpy writes")
+        tally.wrong(str(path), told(cause), "records that can be looked at")
+        tally.missing("what comes after this")
+        yield tally.check()
+
+
+def _checks(
+    path: Path, places: Places, registry: Registry, listen: Callable[[Progress], None], watch: Watch
+) -> Iterator[Check]:
     with RunFile.open(path) as run:
         spec = parse(RunSpec, run.spec, where=str(path))
         _check_names(spec, places)
@@ -91,7 +105,7 @@ def verify(
         for number, model in enumerate(spec.models):
             watch.enter(Stage("verify", f"opening model {model.title}"))
             place = places.model(model, registry)
-            yield from _Subject(run, spec, number, place, data, registry, told, watch).checks()
+            yield from _Subject(run, spec, number, place, data, registry, listen, watch).checks()
 
 
 @dataclass

@@ -118,6 +118,7 @@ class InputForm:
         if not fits:
             raise ModelError(
                 "the images do not fit the input of the graph",
+                where=str(self.port),
                 found=f"images (C, H, W) = {found}",
                 expected=f"{self.port} in layout {self.layout}",
                 hint="give the data set that the model was trained on, or the right layout",
@@ -125,6 +126,7 @@ class InputForm:
         if any(len(values) not in (0, 1, channels) for values in (self.mean, self.std)):
             raise SpecError(
                 "mean and std do not fit the images",
+                where=str(self.port),
                 found=f"{len(self.mean)} and {len(self.std)} values for {channels} channels",
                 expected="one value, or one per channel",
                 hint="give one value, or one for each channel",

@@ -67,7 +67,11 @@ class Session:
         self.notes: list[str] = []
         self._where, self._seconds = where, seconds
         try:
-            self._session = onnxruntime.InferenceSession(model, _options(), providers=_providers(device))
+            # what it falls back to on a CPU is the same, and it says so on stdout
+            falls_back = int(device.type == "cuda")
+            self._session = onnxruntime.InferenceSession(
+                model, _options(), providers=_providers(device), enable_fallback=falls_back
+            )
         except Exception as cause:  # noqa: BLE001 - ONNX Runtime's exceptions have no common base
             raise ModelError(
                 "ONNX Runtime cannot open the model",
