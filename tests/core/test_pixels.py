@@ -266,7 +266,7 @@ def test_a_pixel_is_nearest_to_what_lies_outside_the_box_too() -> None:
 def test_snapping_never_moves_an_image_of_pixels(norm: Norm) -> None:
     """Not even one outside the ball: 1, seen as an image value, would be as white as its original, 255."""
     originals = torch.full((1, 1, 2, 2), 255, dtype=torch.uint8)
-    pixels = torch.tensor([[[[1, 255], [255, 254]]]], dtype=torch.uint8)
+    pixels = torch.ones_like(originals)
     assert torch.equal(snap(ThreatModel(norm=norm, radius=1 / 255), originals, pixels), pixels)
 
 
@@ -277,18 +277,27 @@ def moved(originals: torch.Tensor, *steps: float) -> torch.Tensor:
     return (originals.float() + delta) / 255
 
 
+def test_snapping_asks_in_the_balls_own_norm_whether_an_image_was_inside() -> None:
+    """Three times 1.6 steps are 4.8 in L1, outside 4, and 2.8 in L2: rounded as they are."""
+    originals = torch.full((1, 1, 2, 2), 100, dtype=torch.uint8)
+    found = snap(ThreatModel(norm=Norm.L1, radius=4 / 255), originals, moved(originals, 1.6, 1.6, 1.6))
+    assert found.flatten().tolist() == [102, 102, 102, 100]
+
+
 def test_snapping_ends_on_the_sphere_where_a_point_of_the_grid_lies_there() -> None:
     """0.6 + 0.8 + 1.6 steps round to 4 of them; nine tenths of these to 1 + 1 + 1, the radius."""
     originals = torch.full((1, 1, 2, 2), 100, dtype=torch.uint8)
     images = moved(originals, 0.6, 0.8, 1.6)
     found = snap(ThreatModel(norm=Norm.L1, radius=3 / 255), originals, images)
     assert found.flatten().tolist() == [101, 101, 101, 100]
+    found = snap(ThreatModel(norm=Norm.L1, radius=3 / 255), originals, moved(originals, 0.502, 2.3))
+    assert found.flatten().tolist() == [101, 102, 100, 100], "the nearest point lies on the sphere: it is taken"
 
 
 def test_snapping_loses_no_more_than_cutting_off_would() -> None:
     """Where rounding half of the way still goes too far, values that are cut off may lie further out."""
-    originals = torch.full((1, 3, 12, 12), 100, dtype=torch.uint8)
-    steps = [2.9] * 4 + [0.999] * 428
+    originals = torch.full((1, 3, 20, 20), 100, dtype=torch.uint8)
+    steps = [2.9] * 4 + [0.99] * 1196
     threat = ThreatModel(norm=Norm.L1, radius=(sum(steps) - 0.01) / 255)
     images = moved(originals, *(step * (1 - 3e-5) for step in steps))
     found = snap(threat, originals, images)
@@ -320,12 +329,14 @@ def test_snapping_an_image_that_leaves_the_box_stays_in_box_and_ball(edge: tuple
     norm, radius = edge
     threat = ThreatModel(norm=norm, radius=radius)
     generator = torch.Generator().manual_seed(seed)
-    originals = torch.randint(0, 2, (6, 3, 8, 8), generator=generator).mul(255).to(torch.uint8)
+    originals = torch.full((6, 3, 8, 8), 128, dtype=torch.uint8)
+    originals[:3, 0, 0, 0], originals[3:, 0, 0, 0] = 255, 0
     delta = torch.randn(originals.shape, generator=generator).double()
+    delta[:, 0, 0, 0] = torch.tensor([1.0] * 3 + [-1.0] * 3) * delta.flatten(1).abs().amax(1)
     size = {Norm.L1: delta.flatten(1).abs().sum(1), Norm.L2: delta.flatten(1).norm(dim=1)}
     length = size.get(norm, delta.flatten(1).abs().amax(1))[:, None, None, None]
     outside = as_images(originals) + (delta / length * radius * (1 - 1e-6)).float()
-    assert bool(((outside < 0) | (outside > 1)).any())
+    assert bool(((outside < 0) | (outside > 1)).flatten(1).any(1).all())
     assert inside(threat, originals, snap(threat, originals, outside)).all()
 
 
@@ -361,3 +372,13 @@ def test_without_a_ball_images_are_the_same_or_not(dtype: torch.dtype) -> None:
     assert found.tolist() == [0, 1, 1]
     assert found.dtype == torch.int64
     assert inside(ThreatModel(norm=Norm.UNRESTRICTED, radius=1, grid=Grid.NONE), originals, images).all()
+
+
+def test_off_the_grid_pixels_are_counted_as_on_it() -> None:
+    """However little a pixel is changed, and in however many channels."""
+    originals = torch.full((5, 3, 2, 2), 0.5)
+    images = originals.clone()
+    for count in range(5):
+        images[count].view(3, 4)[: 1 + count % 3, :count] += 1e-6
+    threat = ThreatModel(norm=Norm.L0, radius=2, grid=Grid.NONE)
+    assert inside(threat, originals, images).tolist() == [True, True, True, False, False]
