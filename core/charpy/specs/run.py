@@ -78,10 +78,10 @@ class RunSpec(Spec):
     def _names_are_unique(self) -> RunSpec:
         titles = [model.title for model in self.models]
         if len(set(titles)) < len(titles):
-            raise ValueError(f"models need distinct names, got {titles}")
+            raise ValueError(f"models need distinct names, found {titles}")
         norms = [threat.norm for threat in self.threats]
         if len(set(norms)) < len(norms):
-            raise ValueError(f"each norm may stand once, got {[str(n) for n in norms]}")
+            raise ValueError(f"each norm may stand once, found {[str(n) for n in norms]}")
         return self
 
     @model_validator(mode="after")
