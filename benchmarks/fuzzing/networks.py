@@ -6,17 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 
+def _normal(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """The same numbers at every call."""
+    return (np.random.default_rng(shape).normal(size=shape) / 4).astype(np.float32)
+
+
 def _held(name: str, *shape: int) -> TensorProto:
-    return numpy_helper.from_array(_drawn(name, *shape).astype(np.float32) / 4, name)
-
-
-def _drawn(name: str, *shape: int) -> NDArray[np.float64]:
-    """Weights that only depend on their name and shape."""
-    return np.random.default_rng([*name.encode(), *shape]).normal(size=shape)
+    return numpy_helper.from_array(_normal(*shape), name)
 
 
 def _whole(name: str, *values: int) -> TensorProto:
@@ -126,7 +125,7 @@ def with_function() -> bytes:
 
 def with_labels() -> bytes:
     """Ends in ArgMax; weights as packed numbers; the size of the images is free."""
-    weight = helper.make_tensor("w", TensorProto.FLOAT, [36, 2], _drawn("w", 72).tolist())
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [36, 2], _normal(72).tolist())
     nodes = [
         helper.make_node("Flatten", ["x"], ["f"]),
         helper.make_node("MatMul", ["f", "w"], ["s"]),
