@@ -61,7 +61,10 @@ def _lines(corpus: Path, doors: Mapping[str, Door]) -> Iterator[str]:
         figures = (f"{inputs:,}{led}", f"{seconds / 60:.0f}", f"{door.memory_gib:.0f} GiB", len(of_door), left)
         yield f"| {door.title} | {door.ways} | {' | '.join(map(str, figures))} |"
     yield ""
-    yield "Distinct findings, by kind of error and place. `still`: opened again for this page, the kept input shows it."
+    yield (
+        "Distinct findings, by kind of error and place; most of those of specs, and the views in run files, were seen "
+        "while the door was written. `still`: opened again for this page, the kept input shows it."
+    )
     yield ""
     yield "| door | input | before | now |"
     yield "|---|---|---|---|"
