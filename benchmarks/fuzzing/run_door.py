@@ -24,6 +24,7 @@ from unittest.mock import patch
 import numpy as np
 
 from charpy.runfile import RunFile
+from charpy.runfile.integrity import sealed
 from charpy.runfile.schema import COLUMNS
 from fuzzing import networks
 from fuzzing.door import Door, WrongAnswerError
@@ -102,7 +103,7 @@ class Runs(Door):
         path = folder / "run.charpy"
         shutil.copyfile(self._runs[number], path)
         applied(script, path)
-        before, was_sealed = path.read_bytes(), number != 2 and script.get("seal") != "off"
+        before, was_sealed = path.read_bytes(), sealed(path)
         with RunFile.open(path) as run:
             same = _contents_of(run) == self._contents[number]
         if only_bytes(script) and not same:
@@ -174,12 +175,12 @@ def _contents_of(run: RunFile) -> dict[str, list[Any]]:
 
 
 def _figures(path: Path) -> dict[str, int]:
-    """How many witnesses and right answers there are of each model."""
+    """Without what lies beside it: how many witnesses and right answers there are of each model."""
     queries = {
         "witnesses": "SELECT model, COUNT(DISTINCT norm || sample) FROM witnesses GROUP BY model",
         "right": "SELECT model, COUNT(*) FROM samples WHERE prediction = label AND valid = 1 GROUP BY model",
     }
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as db:
         return {f"{key} {model}": count for key, query in queries.items() for model, count in db.execute(query)}
 
 

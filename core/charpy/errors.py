@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Self
 
 
 class CharpyError(Exception):
@@ -23,6 +24,10 @@ class CharpyError(Exception):
         if hint:
             lines.append(f"  next:     {hint}")
         super().__init__("\n".join(lines))
+
+    def at(self, where: str) -> Self:
+        """The same error, and where."""
+        return type(self)(self.what, where=where, found=self.found, expected=self.expected, hint=self.hint)
 
 
 class SpecError(CharpyError):

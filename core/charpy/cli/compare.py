@@ -30,28 +30,23 @@ def compare(*runs: Path, out: Path = DEFAULT_FOLDER, transfer: bool = False) -> 
         out: output folder.
         transfer: open the models again and show each the witnesses of the others.
     """
+    from charpy.analysis.comparison.compare import compare as compared
     from charpy.reports.compare_html import render_html
     from charpy.reports.compare_markdown import render_markdown
     from charpy.reports.json_report import json_bytes
 
     if not runs:
         raise SpecError("no run is given", where="charpy compare", expected="one or more run files or their folders")
-    document = _compared(runs, transfer)
-    pages = {
-        "compare.json": json_bytes(document),
-        "compare.html": render_html(document),
-        "compare.md": render_markdown(document),
-    }
+    with opened_runs(runs) as opened:
+        document = compared(opened, transfer_with=registry() if transfer else None)
+        pages = {
+            "compare.json": json_bytes(document),
+            "compare.html": render_html(document),
+            "compare.md": render_markdown(document),
+        }
     written = write_pages(pages, out, "the comparison")
     _show(document, written)
     return PASS if all(entry.status == "valid" for entry in document.entries) else NO_EVIDENCE
-
-
-def _compared(runs: tuple[Path, ...], transfer: bool) -> Comparison:
-    from charpy.analysis.comparison.compare import compare as compared
-
-    with opened_runs(runs) as opened:
-        return compared(opened, transfer_with=registry() if transfer else None)
 
 
 def _show(document: Comparison, written: list[Path]) -> None:

@@ -13,7 +13,8 @@ from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from charpy.errors import ChangedError, CharpyError, RunFileError
+from charpy.errors import CharpyError, RunFileError
+from charpy.runfile.integrity import DAMAGED, changed
 from charpy.runfile.schema import COLUMNS, KEYS, SCHEMA
 
 UNREADABLE = (
@@ -35,7 +36,7 @@ def check_tables(path: Path, db: sqlite3.Connection) -> None:
     Raises:
         ChangedError: a table is none, computes its values, or does more than hold them.
     """
-    with suppress(sqlite3.DatabaseError):
+    with suppress(*DAMAGED):
         _refuse(next(_strange_tables(db), ""), path)
 
 
@@ -47,36 +48,34 @@ def check_values(path: Path, db: sqlite3.Connection) -> None:
     """
     try:
         found = next(_strange_values(db), "")
-    except sqlite3.DatabaseError as cause:
+    except DAMAGED as cause:
         found = str(cause)
     _refuse(found, path)
 
 
 def _refuse(found: str, path: Path) -> None:
     if found:
-        raise ChangedError(
-            "the run file was changed after it was written, or is damaged",
-            where=str(path),
-            found=found,
-            hint="take it from a backup, or delete it and run the command again",
-        )
+        raise changed(path, found)
 
 
 @contextmanager
 def read_as_written(paths: Iterable[Path]) -> Iterator[None]:
-    """Whatever fails in the block for what stands in the run files at `paths`, as an error of ours.
+    """Whatever fails in the block for what stands in the run files at `paths`, as an error of ours that says where.
 
     Raises:
         RunFileError: they hold what charpy does not write.
     """
+    named = ", ".join(map(str, paths))
     try:
         yield
-    except CharpyError:
-        raise
+    except CharpyError as cause:
+        if cause.where:
+            raise
+        raise cause.at(named) from None
     except UNREADABLE as cause:
         raise RunFileError(
             "the run file holds what charpy does not write",
-            where=", ".join(map(str, paths)),
+            where=named,
             found=told(cause),
             hint="`charpy verify RUN` looks at every record; if all agree, report this as a defect of charpy",
         ) from cause

@@ -31,6 +31,9 @@ _OF_THE_PLACE = frozenset(
 )  # fmt: skip
 """SQLite's codes for what says nothing of the content: somebody holds the file, or the disk is full or gone."""
 
+DAMAGED = (sqlite3.DatabaseError, UnicodeDecodeError, OverflowError)
+"""What reading a damaged file raises: SQLite's own errors, and what cannot be turned into a text or a number."""
+
 
 def unreadable(path: Path, cause: Exception) -> RunFileError | None:
     """The error for a file that cannot be read where it lies; None where `cause` is about what stands in it."""
@@ -41,6 +44,16 @@ def unreadable(path: Path, cause: Exception) -> RunFileError | None:
         where=str(path),
         found=cause,
         hint="an unfinished run is read with a log beside it: its folder needs room, and leave to write",
+    )
+
+
+def changed(path: Path, found: object) -> ChangedError:
+    """The error for a file that is not what was written."""
+    return ChangedError(
+        "the run file was changed after it was written, or is damaged",
+        where=str(path),
+        found=found,
+        hint="take it from a backup, or delete it and run the command again",
     )
 
 
@@ -73,7 +86,7 @@ def check(path: Path, db: sqlite3.Connection) -> None:
     try:
         found = [str(row[0]) for row in db.execute("PRAGMA quick_check(5)")]
         damaged = [] if found != ["ok"] else list(_damaged(db))
-    except (sqlite3.DatabaseError, UnicodeDecodeError, OverflowError) as cause:
+    except DAMAGED as cause:
         if refused := unreadable(path, cause):
             raise refused from None
         found, damaged = [str(cause)], []
@@ -86,12 +99,7 @@ def check(path: Path, db: sqlite3.Connection) -> None:
         named = f"other content in {', '.join(damaged[:NAMED])}{more}"
     else:
         named = "every record is as it was written, but other bytes of the file are not"
-    raise ChangedError(
-        "the run file was changed after it was written, or is damaged",
-        where=str(path),
-        found=named,
-        hint="take it from a backup, or delete it and run the command again",
-    )
+    raise changed(path, named)
 
 
 def _damaged(db: sqlite3.Connection) -> Iterator[str]:

@@ -16,7 +16,7 @@ from charpy.errors import IdentityError, RunFileError
 from charpy.records import ProofRecord, SampleRow, UnitRecord
 from charpy.runfile.audit import Audit
 from charpy.runfile.content import UNREADABLE, check_tables, check_values, told
-from charpy.runfile.integrity import check, seal, sealed, unreadable
+from charpy.runfile.integrity import DAMAGED, changed, check, seal, sealed, unreadable
 from charpy.runfile.migrate import OLDER, copied
 from charpy.runfile.reader import Reader
 from charpy.runfile.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, put
@@ -283,7 +283,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-    except sqlite3.DatabaseError as cause:
-        stranger = RunFileError("not a charpy run file", where=str(path), found=cause)
-        raise (unreadable(path, cause) or stranger) from None
+    except DAMAGED as cause:
+        raise (unreadable(path, cause) or changed(path, cause)) from None
     return connection
