@@ -8,7 +8,12 @@ from pydantic import BaseModel, ConfigDict
 class Part(BaseModel):
     """Base of every part of the document."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_serialization_defaults_required=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,  # JSON has neither
+        json_schema_serialization_defaults_required=True,
+    )
 
 
 class Share(Part):
