@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from charpy.errors import CharpyError, ModelError, UnsafeFileError
-from charpy_plugins.wrappers import onnx_guard
+from charpy_plugins.wrappers import onnx_external, onnx_guard
 from charpy_plugins.wrappers.onnx_file import OnnxModel
 from charpy_plugins.wrappers.onnx_guard import inspect
 
@@ -426,5 +426,5 @@ def test_a_graph_whose_shapes_cannot_be_inferred_is_left_to_onnx_runtime(save_gr
 
 @pytest.mark.parametrize("kind", [0, 999])
 def test_values_of_a_type_that_nobody_knows_count_one_byte_each(kind):
-    assert onnx_guard._item_size(kind) == 1
+    assert onnx_external.item_size(kind) == 1
     assert onnx_guard._item_size(TensorProto.DOUBLE) == 8
