@@ -427,4 +427,4 @@ def test_a_graph_whose_shapes_cannot_be_inferred_is_left_to_onnx_runtime(save_gr
 @pytest.mark.parametrize("kind", [0, 999])
 def test_values_of_a_type_that_nobody_knows_count_one_byte_each(kind):
     assert onnx_external.item_size(kind) == 1
-    assert onnx_guard._item_size(TensorProto.DOUBLE) == 8
+    assert onnx_external.item_size(TensorProto.DOUBLE) == 8
