@@ -335,6 +335,7 @@ def test_a_changed_spec_is_not_that_of_the_identity(folder):
     assert line == "records: identity (spec.threats.0.queries): 60 / 100000"
 
 
+@pytest.mark.slow
 def test_a_parameter_that_the_identity_lacks_is_named_unless_it_says_where_something_lies(folder):
     path = run(folder, models=[{"reference": "a_model:scores", "defenses": [RESIZED]}])
     assert "spec.data.params.path" not in identity_in(path)

@@ -160,6 +160,7 @@ out: here
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("defense", "channels", "least"), [(THERMOMETER, 16, 0.9), (DOUBLED, 2, 0.5)])
 def test_training_to_weights_that_a_run_can_defend(charpy, tmp_path, defense, channels, least):
     """Card, held-out images and a run agree: all of them behind the defence."""

@@ -319,6 +319,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_run(tmp_path):
     def peak(units: int) -> int:
         path = hostile(tmp_path / f"{units}.charpy", shape=(3, 128, 128), samples=20, units=units)

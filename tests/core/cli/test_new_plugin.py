@@ -194,6 +194,7 @@ def test_assess_uses_it(installed):
     assert "robust-things 0.1.0" in report.stdout
 
 
+@pytest.mark.slow
 def test_its_example_shows_what_each_part_does(installed):
     done = installed("-m", "charpy", "run", "example.yaml", "--out", "shown")
     assert done.returncode == 0, done.stderr

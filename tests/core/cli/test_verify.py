@@ -221,7 +221,7 @@ def mortal(charpy, tmp_path):
         ("exits", "it ended itself with exit code 0"),
         pytest.param("leaves", "not confirmed: the model fails", marks=pytest.mark.slow),
         pytest.param("hangs", "it hung: no sign of life for 20 s", marks=pytest.mark.slow),
-        ("raises", "not confirmed: the model fails"),
+        pytest.param("raises", "not confirmed: the model fails", marks=pytest.mark.slow),
     ],
 )
 def test_a_model_that_dies_while_it_verifies_is_never_a_pass(program, mortal, how, said):
@@ -234,6 +234,7 @@ def test_a_model_that_dies_while_it_verifies_is_never_a_pass(program, mortal, ho
         assert "clean predictions" in done.out
 
 
+@pytest.mark.slow
 def test_a_model_that_dies_when_it_is_tried_is_named_too(program, mortal):
     done = program("verify", "out", ENDS="at once", HOW="exits")
     assert done.code == 3

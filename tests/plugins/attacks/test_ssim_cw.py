@@ -163,9 +163,8 @@ def test_digits_are_more_like_themselves(attack_with):
     likeness(attack_with, "digits-cnn", "digits", 24, {})
 
 
+@pytest.mark.slow
 @pytest.mark.data
-@pytest.mark.parametrize(
-    ("model", "data"), [("mnist-lenet", "mnist"), pytest.param("cifar10-cnn", "cifar10", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("model", "data"), [("mnist-lenet", "mnist"), ("cifar10-cnn", "cifar10")])
 def test_real_images_are_more_like_themselves(model, data, data_dir: Path, attack_with):
     likeness(attack_with, model, data, 10, {"download": False, "data_dir": str(data_dir)})

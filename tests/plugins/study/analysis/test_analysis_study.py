@@ -82,6 +82,7 @@ def test_holm_is_over_the_pairs_of_one_measure_and_leaves_the_papers_test_alone(
                 assert [one.tests[at].significant for one in rows] == [p < 0.05 for p in adjusted]
 
 
+@pytest.mark.slow
 def test_holm_is_that_of_statsmodels():
     for values in np.random.default_rng(0).beta(0.5, 3, (5, 6)):
         assert holm(list(values)) == pytest.approx(list(multipletests(values, method="holm")[1]))

@@ -36,6 +36,7 @@ def assess(model, out):
     return run_program(["assess", model, *BLACK_BOX, "--out", out])
 
 
+@pytest.mark.slow
 def test_a_black_box_battery_finds_what_it_finds_in_process(serve, reads_digits, reader_in_a_module, folder, capsys):
     server = serve(reads_digits)
     assert assess(reader_in_a_module, "here") == assess(server.url, "there")
