@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 WHEEL_VENV := .venv-wheel
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 WORKERS ?= 2
+WHEEL_TEST = CHARPY_INSTALLED_COPY=1 $(WHEEL_VENV)/bin/python -m pytest -p no:cacheprovider tests/packaging tests/third_party
 
 THIRD_PARTY := $(shell find tests/third_party -name '*.py' -o -name pyproject.toml 2>/dev/null)
 SOURCES := $(shell find core plugins models -type f -not -path '*/__pycache__/*') pyproject.toml README.md LICENSE
@@ -47,13 +48,14 @@ coverage: $(VENV)/.third-party
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/covered.py --workers $(WORKERS)
 
 # What takes longer than a few seconds, and has a quicker test beside it; CI runs it after `make test`.
-test-slow: $(VENV)/.third-party
+test-slow: $(VENV)/.third-party $(WHEEL_VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m slow -rs --timeout 900
+	$(WHEEL_TEST) -m slow
 
 # The wheel and the stranger's package, really installed in an environment of their own; only the dependencies are
 # taken from .venv, through a .pth line, so that nothing is downloaded twice.
 wheel-test: $(WHEEL_VENV)/.installed
-	CHARPY_INSTALLED_COPY=1 $(WHEEL_VENV)/bin/python -m pytest -p no:cacheprovider tests/packaging tests/third_party
+	$(WHEEL_TEST) -m 'not slow'
 
 $(WHEEL_VENV)/.installed: $(VENV)/.installed $(SOURCES) $(THIRD_PARTY)
 	rm -rf dist

@@ -28,7 +28,7 @@ from charpy_plugins.study.build.spec import read_build_spec
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 STRANGER = ROOT / "tests" / "third_party"
-LONG = {"cli.md", "cluster.md", "defenses.md", "perceive.md", "reproducibility.md", "threat-models.md"}
+LONG = {"ci.md", "cli.md", "cluster.md", "defenses.md", "perceive.md", "reproducibility.md", "threat-models.md"}
 """Pages that take longer than the others; they are run with the slow tests."""
 
 REAL = re.compile(r"\b(mnist|fashion-mnist|cifar10)\b")

@@ -132,6 +132,7 @@ def test_what_ends_the_process_costs_its_units_and_is_named(folder, model, monke
         assert len(run.samples(0)) == 24
 
 
+@pytest.mark.slow
 def test_the_command_says_what_was_lost_and_never_exits_with_0(folder):
     command = "assess models_that_end:exits --data shades.npz --norms l0 --levels 2 --battery corner_pixels"
     done = program(folder, *command.split(), "--queries", "60", "--certify", "0", "--out", "out")

@@ -158,6 +158,7 @@ def test_a_model_that_changed_since_its_run_is_refused(charpy, finished, forged,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_crash(finished, tmp_path, unread):
     command = [sys.executable, "-m", "charpy", "compare", finished, "--out", tmp_path / "out"]
     done = subprocess.run(command, stdout=unread, stderr=subprocess.PIPE, text=True, check=False)

@@ -188,9 +188,8 @@ def test_a_model_that_exits_is_no_pass(program, models):
     assert "SystemExit" in done.err
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_run_that_the_same_command_resumes(charpy, models, tmp_path, number, code):
     command = ["assess", "models:slow", *models, "--samples", "10", "--queries", "50"]
     process = subprocess.Popen(

@@ -165,6 +165,7 @@ def installed(tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_it_is_listed_once_installed(installed):
     done = installed("-m", "charpy", "plugins", "--check", "--json")
     rows = [row for row in json.loads(done.stdout)["components"] if row["package"] == "robust-things"]

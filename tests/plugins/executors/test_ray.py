@@ -93,6 +93,7 @@ def test_a_run_begun_elsewhere_goes_on_here(cluster, tmp_path):
     assert (tmp_path / "run.charpy").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_results_come_in_the_order_of_the_units(executor, tmp_path):
     assert list(executor.map(Doing(tmp_path), range(50))) == [(n, n * n) for n in range(50)]
     assert list(executor.map(Doing(tmp_path), [])) == []

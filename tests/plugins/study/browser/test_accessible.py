@@ -27,7 +27,8 @@ def grave(visitor) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_checker_finds_nothing_grave_on_any_page(short, visit, scheme):
     visitor = visit(short, color_scheme=scheme)
     visitor.expected = {403, 404, 409}

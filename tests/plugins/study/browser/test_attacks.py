@@ -7,6 +7,8 @@ import re
 import pytest
 from playwright.sync_api import Error
 
+pytestmark = pytest.mark.slow
+
 ELSEWHERE = "http://elsewhere.invalid"
 
 

@@ -11,6 +11,8 @@ import torch
 from charpy_plugins.study.editor.server import Service
 from charpy_plugins.study.studyfile import Study, read_study, write_study
 
+pytestmark = pytest.mark.slow
+
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",

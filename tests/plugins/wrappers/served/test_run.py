@@ -81,7 +81,8 @@ def after_the_first_unit(out):
     return happened
 
 
-@pytest.mark.parametrize("supervised", ["0", pytest.param("1", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("supervised", ["0", "1"])
 def test_a_server_that_dies_costs_the_unit_and_the_same_command_goes_on(
     serve, reads_digits, folder, capfd, monkeypatch, supervised
 ):
