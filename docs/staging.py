@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGED, SITE = ROOT / "build" / "docs", ROOT / "build" / "site"
 
 PAGES = ("docs/**/*.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/results/*.md", "examples/*.md")
-FILES = ("docs/ci/*", "docs/images/*", "docs/schema/*", "examples/*.yaml", "examples/*.py", "LICENSE")
+THEME = "docs/images/*"  # named by zensical.toml, not by a page
 RENAMED = {"README.md": "index.md", "tests/third_party/README.md": "tests/third_party/index.md"}
 
 LINK = re.compile(r"(?<=\]\()(?!https?://|#)([^)#\s]+)")
@@ -37,14 +37,23 @@ STYLE_LOADS = re.compile(r"""url\(\s*["']?(?:https?:)?//|@import\s+["'](?:https?
 def stage() -> None:
     """Copy what the site is made of to build/docs."""
     shutil.rmtree(STAGED, ignore_errors=True)
-    names = {path.relative_to(ROOT).as_posix() for pattern in PAGES + FILES for path in ROOT.glob(pattern)}
-    for name in sorted(names | RENAMED.keys()):
+    pages = {path.relative_to(ROOT).as_posix() for pattern in PAGES for path in ROOT.glob(pattern)} | RENAMED.keys()
+    files = {path.relative_to(ROOT).as_posix() for path in ROOT.glob(THEME)}
+    for name in sorted(pages):
+        text = (ROOT / name).read_text(encoding="utf-8")
         target = STAGED / RENAMED.get(name, name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.suffix == ".md":
-            target.write_text(relinked((ROOT / name).read_text(encoding="utf-8"), name), encoding="utf-8")
-        else:
-            shutil.copy(ROOT / name, target)
+        target.write_text(relinked(text, name), encoding="utf-8")
+        files |= linked(text, name) - pages
+    for name in sorted(files):
+        (STAGED / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, STAGED / name)
+
+
+def linked(text: str, name: str) -> set[str]:
+    """The files of the repository that `text` of the page `name` links to or shows."""
+    paths = [((ROOT / name).parent / unquote(link)).resolve() for link in LINK.findall(text)]
+    return {path.relative_to(ROOT).as_posix() for path in paths if path.is_file() and path.is_relative_to(ROOT)}
 
 
 def relinked(text: str, name: str) -> str:

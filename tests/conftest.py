@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -17,6 +18,12 @@ from charpy.runfile.schema import COLUMNS, row_digest
 
 settings.register_profile("charpy", deadline=None)  # how long an example takes is the machine's business
 settings.load_profile("charpy")
+
+
+def pytest_configure() -> None:
+    """A background job ignores SIGINT, and so would every program that a test begins and interrupts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -111,11 +111,21 @@ LONGEST_TOLD = 500
 """Characters of a stranger's error that are kept."""
 
 
+def storable(text: str) -> str:
+    """`text` with every lone surrogate written out: for what a stranger's code says, which must not cost the run."""
+    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
+
+
 def told_of(cause: BaseException) -> str:
     """A stranger's error as one short text that can be stored, whatever it holds and even if it has no text."""
     try:
-        text = str(cause).strip()[: LONGEST_TOLD + 1].encode(errors="backslashreplace").decode()
+        text = storable(str(cause).strip()[: LONGEST_TOLD + 1])
     except Exception:  # noqa: BLE001 - its own `__str__` may fail, too
         text = "(an error whose text cannot be made)"
     text = text if len(text) <= LONGEST_TOLD else f"{text[:LONGEST_TOLD]}..."
     return f"{type(cause).__name__}: {text}" if text else type(cause).__name__
+
+
+def line_of(cause: BaseException) -> str:
+    """`told_of` on one line."""
+    return "; ".join(" ".join(line.split()) for line in told_of(cause).splitlines())

@@ -15,7 +15,7 @@ from typing import Any
 import pluggy
 
 from charpy import hookspecs
-from charpy.errors import DuplicateNameError, PluginError, told_of, unknown_name
+from charpy.errors import DuplicateNameError, PluginError, line_of, told_of, unknown_name
 
 GROUP = "charpy"
 """The entry-point group; the built-in plugins are found through it like everyone else's."""
@@ -92,8 +92,7 @@ class Registry:
             try:
                 self.add(point.load(), point.name, package, version)
             except (Exception, SystemExit) as cause:  # noqa: BLE001 - a broken plugin must not hide the others
-                said = "; ".join(" ".join(line.split()) for line in told_of(cause).splitlines())
-                self.failures.append(Failure(point.name, package, version, said))
+                self.failures.append(Failure(point.name, package, version, line_of(cause)))
 
     def add(self, plugin: object, name: str, package: str = "(in this process)", version: str = "") -> None:
         """Register `plugin`, an object or module with `charpy_*` hook implementations.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from charpy.errors import CharpyError, SpecError
+from charpy.errors import CharpyError, SpecError, storable
 
 
 def check_texts(value: Any, *, where: str, error: type[CharpyError] = SpecError) -> None:
@@ -25,11 +25,6 @@ def check_texts(value: Any, *, where: str, error: type[CharpyError] = SpecError)
             expected="Unicode text, which every file and database takes",
             hint="write the text anew; rename a file whose name is no UTF-8",
         )
-
-
-def storable(text: str) -> str:
-    """`text` with every lone surrogate written out: for what a stranger's code says, which must not cost the run."""
-    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
 
 
 def _halved(text: str) -> bool:

@@ -175,6 +175,11 @@ def test_a_link_to_a_folder_leads_to_its_page(site):
     )
 
 
+def test_a_file_that_a_page_links_to_is_on_the_site(site):
+    text = "[a](../LICENSE) ![b](images/report.png) [c](nowhere.md) [d](https://a.b/LICENSE) [e](../tests)"
+    assert site.linked(text, "docs/plugins.md") == {"LICENSE", "docs/images/report.png"}
+
+
 BROKEN = {
     '<a href="nowhere.html">': "no file behind nowhere.html",
     '<a href="other.html#gone">': "no anchor behind other.html#gone",

@@ -13,13 +13,12 @@ from PIL import Image
 
 from charpy.api import assess
 from charpy.arrays import ArrayDataset
-from charpy.errors import CharpyError, DataError, ModelError, SpecError
+from charpy.errors import CharpyError, DataError, ModelError, SpecError, storable
 from charpy.evaluator import evaluate
 from charpy.plugins import registry
 from charpy.runfile import RunFile
 from charpy.specs import AttackSpec, ComponentSpec, DataSpec, ModelSpec, RunSpec, ThreatSpec
 from charpy.subjects import Subject
-from charpy.texts import storable
 from charpy.threat import Norm
 
 HALF = "half \ud800"

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from charpy.errors import CharpyError, RunFileError
+from charpy.errors import CharpyError, RunFileError, line_of
 from charpy.runfile.integrity import DAMAGED, changed
 from charpy.runfile.schema import COLUMNS, KEYS, SCHEMA
 
@@ -76,15 +76,9 @@ def read_as_written(paths: Iterable[Path]) -> Iterator[None]:
         raise RunFileError(
             "the run file holds what charpy does not write",
             where=named,
-            found=told(cause),
+            found=line_of(cause),
             hint="`charpy verify RUN` looks at every record; if all agree, report this as a defect of charpy",
         ) from cause
-
-
-def told(cause: BaseException) -> str:
-    """One of `UNREADABLE` in a line."""
-    lines = str(cause).splitlines()
-    return f"{type(cause).__name__}: {' '.join(lines[:3])}"[:300]
 
 
 def _strange_tables(db: sqlite3.Connection) -> Iterator[str]:

@@ -12,10 +12,10 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from charpy.errors import IdentityError, RunFileError
+from charpy.errors import IdentityError, RunFileError, line_of
 from charpy.records import ProofRecord, SampleRow, UnitRecord
 from charpy.runfile.audit import Audit
-from charpy.runfile.content import UNREADABLE, check_tables, check_values, told
+from charpy.runfile.content import UNREADABLE, check_tables, check_values
 from charpy.runfile.integrity import DAMAGED, changed, check, seal, sealed, unreadable
 from charpy.runfile.migrate import OLDER, copied
 from charpy.runfile.reader import Reader
@@ -97,7 +97,7 @@ class RunFile(Reader):
                 with closing(sqlite3.connect(copy)) as source:
                     source.backup(db)
             except UNREADABLE as cause:
-                damaged = RunFileError("the run file is damaged", where=str(path), found=told(cause))
+                damaged = RunFileError("the run file is damaged", where=str(path), found=line_of(cause))
                 raise (unreadable(path, cause) or damaged) from None
         db.execute("PRAGMA query_only = ON")
         return cls(path, db)

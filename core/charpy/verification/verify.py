@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from charpy.errors import CharpyError, SpecError, unknown_name
+from charpy.errors import CharpyError, SpecError, line_of, unknown_name
 from charpy.identity import without_locations
 from charpy.interfaces.model import Model
 from charpy.judge import Judge
 from charpy.plugins import Registry
 from charpy.preflight import Preflight
 from charpy.runfile import RunFile
-from charpy.runfile.content import UNREADABLE, told
+from charpy.runfile.content import UNREADABLE
 from charpy.specs import DataSpec, ModelSpec, RunSpec, parse
 from charpy.stages import Progress, Stage, Watch
 from charpy.verification.data import Reopened, check_data, opened_data
@@ -76,7 +76,7 @@ def verify(
         raise
     except UNREADABLE as cause:
         tally = Tally("what charpy writes")
-        tally.wrong(str(path), told(cause), "records that can be looked at")
+        tally.wrong(str(path), line_of(cause), "records that can be looked at")
         tally.missing("what comes after this")
         yield tally.check()
 
