@@ -32,14 +32,15 @@ LEAST = 0.8
 
 PARTS = {
     "judge": ("judge.py", "measured.py", "pixels.py"),
-    "oracle": ("oracle.py", "ledger.py", "attached.py", "losses.py"),
+    "oracle": ("oracle.py", "recorder.py", "differentiation.py", "ledger.py", "attached.py", "losses.py"),
 }
 """The judge decides with `pixels` (stored bytes, distances, the inside of a ball) and `measured` (metrics). The oracle
-counts and keeps with `ledger`, gives slopes by `attached`, and `losses` says what is minimised and when it is done."""
+counts and keeps with `recorder` and `ledger`, gives slopes by `differentiation` and `attached`, and `losses` says what
+is minimised and when it is done."""
 
 FILES = [file for files in PARTS.values() for file in files]
-NAMES = ("judge", "measured", "pixels", "oracle", "oracle_batches", "ledger", "attached", "losses", "planted")
-TESTS = tuple(f"tests/core/test_{name}.py" for name in NAMES)
+ABOUT = "judge measured pixels oracle oracle_batches oracle_devices ledger attached losses planted"
+TESTS = tuple(f"tests/core/test_{name}.py" for name in ABOUT.split())
 
 
 @dataclass(frozen=True)

@@ -242,9 +242,11 @@ def _answer(task: Task, turns: Sequence[Turn], access: Access) -> None:
     if not asks:
         return
     device = task.images.device
-    counts = torch.tensor([len(ask.rows) for ask in asks])
+    counts = [len(ask.rows) for ask in asks]
     rows = torch.cat([ask.rows for ask in asks]).to(device)
-    owner = torch.tensor([turn.sample for turn in turns]).repeat_interleave(counts).to(device)
+    owner = torch.tensor(
+        [turn.sample for turn, count in zip(turns, counts, strict=True) for _ in range(count)], device=device
+    )
     attached = task.oracle.attached(rows, owner) if asks[0].slopes else None
     if attached is not None:
         answers = attached.scores
@@ -252,7 +254,7 @@ def _answer(task: Task, turns: Sequence[Turn], access: Access) -> None:
         answers = task.oracle.labels(rows, owner) if access is Access.LABELS else task.oracle.scores(rows, owner)
     refused = (answers == -1) if answers.ndim == 1 else answers.isnan().any(1)
     first = 0
-    for turn, count in zip(turns, counts.tolist(), strict=True):
+    for turn, count in zip(turns, counts, strict=True):
         part = slice(first, first + count)
         if bool(refused[part].any()):
             turn.answer = Spent()

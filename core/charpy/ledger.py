@@ -103,7 +103,7 @@ class Ledger:
                 hint="loop `while task.oracle.active.any()`",
             )
         if self.threat.grid is Grid.NONE:
-            return as_images(rows).nan_to_num(nan=0.0, posinf=1.0, neginf=0.0).clamp(0, 1), allowed
+            return as_images(rows).clamp(0, 1).nan_to_num(0.0), allowed
         return rows if rows.dtype == torch.uint8 else snap(self.threat, self.originals[owner[allowed]], rows), allowed
 
     def charge(self, owner: torch.Tensor, each: int) -> torch.Tensor:

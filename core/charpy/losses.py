@@ -63,12 +63,11 @@ def dlr(scores: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor | None
     """
     if scores.shape[1] < 3:
         return margin(scores, labels, targets)
-    top = scores.topk(min(4, scores.shape[1]), dim=1).values
-    third = top[:, min(2, top.shape[1] - 1)]
+    top = scores.topk(min(4, scores.shape[1])).values
     if targets is None:
-        return margin(scores, labels) / (top[:, 0] - third + 1e-12)
+        return margin(scores, labels) / (top[:, 0] - top[:, 2] + 1e-12)
     own, target = (scores.gather(1, index[:, None])[:, 0] for index in (labels, targets))
-    return (own - target) / (top[:, 0] - (third + top[:, -1]) / 2 + 1e-12)
+    return (own - target) / (top[:, 0] - (top[:, 2] + top[:, -1]) / 2 + 1e-12)
 
 
 def unit_of(slope: torch.Tensor, least: float, most: float) -> torch.Tensor:

@@ -6,42 +6,20 @@ threat model itself, whatever the attack says about it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable
 
 import torch
 
 from charpy.attached import Attached
-from charpy.engine import QueryEngine, Way, as_scores
-from charpy.errors import AccessError, ModelError
-from charpy.global_state import default_dtype_kept
+from charpy.differentiation import Differentiation, Gradients, Jacobian, finite, slope
+from charpy.engine import QueryEngine
+from charpy.errors import AccessError
 from charpy.interfaces.model import Model, Output
 from charpy.ledger import Candidates, Ledger, rank_among_equals
 from charpy.losses import Aim, Objective
-from charpy.pixels import as_images, inside, quantise
-from charpy.threads import threads
+from charpy.pixels import as_images, quantise
+from charpy.recorder import Plant, Recorder
 from charpy.threat import Access, Grid, ThreatModel
-
-Plant = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""`(rows (M, C, H, W), owner (M,), answers) -> answers`, differentiable in `answers`."""
-
-
-class Gradients(NamedTuple):
-    """Loss `(M,)`, its gradient `(M, C, H, W)` with respect to the images, and the scores `(M, K)` behind it.
-
-    A value of a gradient that is not finite is given as 0: the others still lead somewhere.
-    """
-
-    loss: torch.Tensor
-    gradient: torch.Tensor
-    scores: torch.Tensor
-
-
-class Jacobian(NamedTuple):
-    """Scores `(M, K)`, and the gradients of J of them with respect to the images, `(M, J, C, H, W)`, 0 as there."""
-
-    scores: torch.Tensor
-    gradients: torch.Tensor
 
 
 class Oracle:
@@ -58,10 +36,9 @@ class Oracle:
         plant: changes what the model answers, to plant adversarial examples (`charpy.planted`).
 
     Every candidate is brought into the box [0, 1], and on the 8-bit grid rounded to it, before the model sees it: what
-    was asked can be stored. As for the judge, the predicted class is the first of the largest scores. A witness
-    candidate that a faster engine found is shown to the model as given at once, and kept if that one agrees. If it does
-    not, although the engine was surer than it can be wrong (`QueryEngine.slack`), the oracle falls silent and `refuted`
-    is True: the unit is then computed on the model as given.
+    was asked can be stored. As for the judge, the predicted class is the first of the largest scores. Where the model
+    as given refutes a faster engine (`charpy.recorder`), nothing more is answered: the unit is computed again on the
+    former.
     """
 
     def __init__(
@@ -81,9 +58,9 @@ class Oracle:
         originals = quantise(images) if threat.grid is Grid.EIGHT_BIT else as_images(images)
         self._aim = Aim(labels, targets)
         self._ledger = Ledger(originals, threat, minimise=minimise)
-        self._tick, self._plant = tick, plant
+        self._recorder = Recorder(engine, self._ledger, self._aim, plant=plant, tick=tick, saw=self._saw)
+        self._slopes = Differentiation(engine)
         self._gradient_rows = 0
-        self._refuted = False
 
     @property
     def threat(self) -> ThreatModel:
@@ -93,7 +70,7 @@ class Oracle:
     @property
     def rows(self) -> int:
         """Model rows spent on all samples together."""
-        return int(self._ledger.queries.sum())
+        return self._recorder.rows
 
     @property
     def gradient_rows(self) -> int:
@@ -103,13 +80,12 @@ class Oracle:
     @property
     def refuted(self) -> bool:
         """Whether the model as given contradicted the engine on a candidate; from then on nothing is answered."""
-        return self._refuted
+        return self._recorder.refuted
 
     @property
     def active(self) -> torch.Tensor:
         """bool `(N,)`: samples that are worth another query (not done, not out of budget)."""
-        active = self._ledger.active
-        return torch.zeros_like(active) if self._refuted else active
+        return self._recorder.active
 
     @property
     def queries(self) -> torch.Tensor:
@@ -129,12 +105,12 @@ class Oracle:
     @property
     def gradient_batch(self) -> int:
         """As `batch`, for rows whose gradient is asked."""
-        return self._gradient_way.batch
+        return self._slopes.way.batch
 
     @property
     def remaining(self) -> torch.Tensor:
         """int64 `(N,)`: rows left in the budget of samples that are still active, else 0."""
-        return torch.where(self.active, self._threat.queries - self._ledger.queries, 0)
+        return self._recorder.remaining
 
     def recorded(self) -> Candidates:
         """What was found so far; the evaluator hands it to the judge."""
@@ -198,19 +174,21 @@ class Oracle:
             images, answers = self._differentiable(piece, owner[places])
             with torch.enable_grad():
                 value = objective(answers, places)
-                slope = _slope(value, images)
+                found = slope(value, images)
             values[places], scores[places] = value.detach(), answers.detach()
             if whole:
-                gradient[places[0] : places[-1] + 1] = slope
+                gradient[places[0] : places[-1] + 1] = found
             else:
-                gradient[places] = slope
+                gradient[places] = found
 
-        for piece, places in self._pieces(rows, allowed):
+        for piece, places in self._slopes.pieces(rows, allowed):
             self._engine.in_halves(work, piece, places)
         self._ledger.watch(owner[allowed], gradient if whole else gradient[allowed])
         self._gradient_rows += len(rows)
-        self._record(rows, owner[allowed], scores if whole else scores[allowed], self._gradient_way, keep=not rehearsal)
-        return Gradients(values, _finite(gradient), scores)
+        self._recorder.record(
+            rows, owner[allowed], scores if whole else scores[allowed], self._slopes.way, keep=not rehearsal
+        )
+        return Gradients(values, finite(gradient), scores)
 
     def jacobian(self, candidates: torch.Tensor, owner: torch.Tensor, classes: torch.Tensor) -> Jacobian:
         """Scores of each candidate and the gradients of some of them: J backward passes, charged as J queries a row.
@@ -234,15 +212,15 @@ class Oracle:
             images, answers = self._differentiable(piece, owner[places])
             wanted = answers.gather(1, classes[places])
             for nth in range(each):
-                gradients[places, nth] = _slope(wanted[:, nth], images, again=nth < each - 1)
+                gradients[places, nth] = slope(wanted[:, nth], images, again=nth < each - 1)
             scores[places] = answers.detach()
 
-        for piece, places in self._pieces(rows, allowed):
+        for piece, places in self._slopes.pieces(rows, allowed):
             self._engine.in_halves(work, piece, places)
         self._ledger.watch(owner[allowed], gradients[allowed])
         self._gradient_rows += len(rows) * each
-        self._record(rows, owner[allowed], scores[allowed], self._gradient_way, each)
-        return Jacobian(scores, _finite(gradients))
+        self._recorder.record(rows, owner[allowed], scores[allowed], self._slopes.way, each)
+        return Jacobian(scores, finite(gradients))
 
     def attached(self, candidates: torch.Tensor, owner: torch.Tensor) -> Attached:
         """Scores of each candidate, one query a row, whose slopes can be asked once they are seen.
@@ -253,13 +231,13 @@ class Oracle:
         rows, allowed = self._ledger.admit(candidates, owner, self.remaining)
         scores = torch.full((len(candidates), self._engine.num_classes), torch.nan, device=owner.device)
         pieces = []
-        for piece, places in self._pieces(rows, allowed) if len(rows) else ():
+        for piece, places in self._slopes.pieces(rows, allowed) if len(rows) else ():
             images, answers = self._differentiable(piece, owner[places])
             scores[places] = answers.detach()
             pieces.append((places, images, answers))
         if len(rows):
             self._gradient_rows += len(rows)
-            self._record(rows, owner[allowed], scores[allowed], self._gradient_way)
+            self._recorder.record(rows, owner[allowed], scores[allowed], self._slopes.way)
 
         def pay(again: torch.Tensor) -> torch.Tensor:
             """Charge another query to rows at these places; which of them the budget allows."""
@@ -270,29 +248,11 @@ class Oracle:
 
         return Attached(scores, candidates.shape, pieces, pay)
 
-    @property
-    def _gradient_way(self) -> Way:
-        return self._engine.gradient or self._engine.bare
-
-    def _pieces(self, rows: torch.Tensor, places: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        size = min(self.gradient_batch, self._engine.most)
-        return zip(torch.split(rows, size), torch.split(places, size), strict=True)
-
     def _differentiable(self, rows: torch.Tensor, owner: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Images that ask for a gradient, and the scores computed from them."""
-        images = as_images(rows).detach().clone().requires_grad_(True)
-        with torch.enable_grad(), threads(self._engine.threads), default_dtype_kept():
-            answers = self._gradient_way.forward(images.to(self._model.device))
-            if not answers.requires_grad:
-                raise ModelError(
-                    "the model's scores are not differentiable",
-                    found="an answer without a gradient",
-                    hint="declare its access as SCORES, so that attacks without gradients assess it",
-                )
-            return images, self._planted(rows, owner, as_scores(answers, self._engine.output).to(owner.device))
-
-    def _planted(self, rows: torch.Tensor, owner: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-        return answers if self._plant is None else self._plant(rows, owner, answers)
+        images, answers = self._slopes.scores(rows)
+        with torch.enable_grad():
+            return images, self._recorder.planted(rows, owner, answers)
 
     def _need(self, access: Access) -> None:
         if self._threat.access < access or self._model.access < access:
@@ -308,8 +268,8 @@ class Oracle:
         rows, allowed = self._ledger.admit(candidates, owner, self.remaining)
         if not len(rows):
             return self._refusals(len(candidates), owner.device)
-        answers = self._planted(rows, owner[allowed], self._engine.answers(rows).to(owner.device))
-        self._record(rows, owner[allowed], answers, self._engine.chosen)
+        answers = self._recorder.planted(rows, owner[allowed], self._engine.answers(rows).to(owner.device))
+        self._recorder.record(rows, owner[allowed], answers, self._engine.chosen)
         if len(rows) == len(candidates):
             return answers
         return self._refusals(len(candidates), owner.device).index_copy(0, allowed, answers)
@@ -319,71 +279,5 @@ class Oracle:
             return torch.full((count,), -1, device=device)
         return torch.full((count, self._engine.num_classes), torch.nan, device=device)
 
-    def _record(
-        self,
-        rows: torch.Tensor,
-        owner: torch.Tensor,
-        answers: torch.Tensor,
-        way: Way,
-        each: int = 1,
-        *,
-        keep: bool = True,
-    ) -> None:
-        """Charge the rows that were answered; `keep` each that reaches the goal inside the threat model."""
-        number = self._ledger.charge(owner, each)
-        if answers.ndim == 2:
-            finite = answers.isfinite().all(1)
-            if not bool(finite.all()):
-                self._ledger.invalid[owner[~finite]] = True
-            margins = self._aim.margins(answers, owner)
-            if keep:
-                self._ledger.follow(owner, margins)
-            near, sure = finite & (margins <= 0), margins < -self._engine.slack
-        else:
-            near = sure = self._aim.reached(answers, owner)
-        hit = near.nonzero()[:, 0]
-        if keep and len(hit):
-            self._keep(rows[hit], owner[hit], number[hit], answers[hit], sure[hit], way)
-        if self._tick is not None:
-            settled = torch.where(self.active, self._ledger.queries / self._threat.queries, 1.0)
-            self._tick(float(settled.mean()), self.rows)
-        self._saw(rows, owner, answers, keep)
-
     def _saw(self, rows: torch.Tensor, owner: torch.Tensor, answers: torch.Tensor, keep: bool) -> None:
-        """A place for an oracle that looks at every answered row, too; `keep` as of `_record`."""
-
-    def _keep(
-        self,
-        rows: torch.Tensor,
-        owner: torch.Tensor,
-        number: torch.Tensor,
-        answers: torch.Tensor,
-        sure: torch.Tensor,
-        way: Way,
-    ) -> None:
-        """Keep those of `rows` inside the threat model that the model as given misclassifies.
-
-        It is not asked where it answered itself, and not charged. `sure`: it must agree, or the engine is refuted.
-        """
-        within = inside(self._threat, self._ledger.originals[owner], rows).nonzero()[:, 0]
-        if not len(within):
-            return
-        rows, owner, number, answers, sure = (part[within] for part in (rows, owner, number, answers, sure))
-        if way.name != self._engine.bare.name:
-            answers = self._planted(rows, owner, self._engine.as_given(rows).to(owner.device))
-        wrong = self._aim.reached(answers, owner)
-        if bool((sure & ~wrong).any()):
-            self._refuted = True
-        elif bool(wrong.any()):
-            self._ledger.keep(rows[wrong], owner[wrong], number[wrong])
-
-
-def _slope(values: torch.Tensor, images: torch.Tensor, *, again: bool = False) -> torch.Tensor:
-    """The gradient of the sum of `values`, 0 where none reaches the images; `again`: the graph is needed once more."""
-    slope: torch.Tensor = torch.autograd.grad(values.sum(), images, retain_graph=again, materialize_grads=True)[0]
-    return slope
-
-
-def _finite(gradient: torch.Tensor) -> torch.Tensor:
-    """`gradient` with 0 for what is not finite, in place."""
-    return gradient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+        """A place for an oracle that looks at every answered row, too; `keep` as of `Recorder.record`."""

@@ -17,9 +17,10 @@ from charpy.engine import QueryEngine
 from charpy.errors import told_of
 from charpy.geometry import norm_of, random_start
 from charpy.losses import margin
-from charpy.oracle import Oracle, Plant
+from charpy.oracle import Oracle
 from charpy.pixels import as_images, quantise, snap
 from charpy.random import Random
+from charpy.recorder import Plant
 from charpy.threat import Grid, Norm, ThreatModel
 
 DRAWS = 256

@@ -94,7 +94,7 @@ class Structure:
 
     def __init__(self, images: torch.Tensor, window: int = WINDOW) -> None:
         self.window = fitting(window, images)
-        place = torch.arange(self.window, dtype=torch.float64) - self.window // 2
+        place = torch.arange(self.window, dtype=torch.float64, device="cpu") - self.window // 2
         weights = torch.exp(-place.square() / (2 * sigma_of(self.window) ** 2))
         self._weights: list[float] = (weights / weights.sum()).tolist()
         exact = images.to(torch.float64) - MIDDLE

@@ -59,4 +59,4 @@ def sample(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, outs
 
 def _places(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     height, width = images.shape[2:]
-    return torch.arange(height).to(images), torch.arange(width).to(images)
+    return torch.arange(height, device=images.device).to(images), torch.arange(width, device=images.device).to(images)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from charpy.errors import IdentityError, RunFileError, SpecError
+from charpy.wholefile import replacing
 
 State = dict[str, Any]
 """Tensors, numbers, texts, lists and mappings: what torch's restricted loader reads."""
@@ -34,13 +34,9 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         RunFileError: there is no room for it, or it must not be written.
     """
-    draft = path.with_name(path.name + ".part")
     try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        with replacing(path) as partial:
+            partial.write_bytes(content)
     except OSError as cause:
         raise RunFileError(
             "a file of the training cannot be written",

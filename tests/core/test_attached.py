@@ -58,3 +58,55 @@ def test_no_gradients_without_access():
     _, images, oracle = oracle_of(access=Access.SCORES)
     with pytest.raises(AccessError, match="GRADIENTS"):
         oracle.attached(images, torch.arange(2))
+
+
+def test_a_row_whose_slope_was_asked_stays_paid_while_others_are_asked():
+    _, images, oracle = oracle_of(queries=10)
+    found = oracle.attached(images, torch.arange(2))
+    first, second = torch.tensor([[1.0, 0, 0], [0, 0, 0]]), torch.tensor([[0, 0, 0], [1.0, 0, 0]])
+    for weights, spent in ((first, [1, 1]), (second, [1, 1]), (first, [2, 1]), (second, [2, 2])):
+        found.slope(weights)
+        assert oracle.queries.tolist() == spent
+    assert oracle.gradient_rows == 4
+    oracle.attached(images, torch.arange(2))
+    assert oracle.gradient_rows == 6, "another call's rows are added"
+
+
+class Odd(LinearClassifier):
+    """Its first score has slopes that are no numbers; its second one hangs on no image."""
+
+    def __init__(self):
+        super().__init__(torch.ones(2, 1, 2, 2))
+        self.own = torch.ones((), requires_grad=True)
+
+    def predict(self, images):
+        root = (images[:, 0, 0, 0] - images[:, 0, 0, 0]).abs().sqrt()  # its slope is infinite times nothing: NaN
+        steep = images[:, 0, 0, 1].sqrt() - images[:, 0, 1, 0].sqrt()  # at 0 infinite, and infinite downwards
+        return torch.stack([root + steep + images[:, 0, 1, 1], self.own.expand(len(images))], 1)
+
+
+def test_what_is_no_number_in_a_slope_is_zero_and_so_is_what_hangs_on_no_image():
+    model, images = Odd(), torch.zeros(1, 1, 2, 2)
+    way = Way("as given", model.predict, 4, 1e-6, invariant=True)
+    threat = ThreatModel(norm=Norm.LINF, radius=0.0, access=Access.GRADIENTS, queries=10)
+    engine = QueryEngine(model, model.output, way, way, num_classes=2)
+    oracle = Oracle(engine, model, images, torch.tensor([1]), None, threat)
+    of_first = torch.tensor([[[[0.0, 0.0], [0.0, 1.0]]]])
+    found = oracle.attached(images, torch.tensor([0]))
+    assert torch.equal(found.slope(torch.tensor([[1.0, 0.0]])), of_first)
+    assert not found.slope(torch.tensor([[0.0, 1.0]])).any()
+    jacobian = oracle.jacobian(images, torch.tensor([0]), torch.tensor([[0, 1]]))
+    assert torch.equal(jacobian.gradients, torch.stack([of_first, torch.zeros(1, 1, 2, 2)], 1))
+    gradient = oracle.loss_and_gradient(images, torch.tensor([0]), lambda scores, rows: scores[:, 0]).gradient
+    assert torch.equal(gradient, of_first)
+
+
+def test_where_no_query_is_left_the_model_is_not_asked():
+    model, images, oracle = oracle_of(queries=1)
+    oracle.attached(images, torch.arange(2))
+    asked = model.rows
+    found = oracle.attached(images, torch.arange(2))
+    assert model.rows == asked
+    assert found.scores.isnan().all()
+    assert not found.slope(torch.ones(2, 3)).any()
+    assert oracle.gradient_rows == 2

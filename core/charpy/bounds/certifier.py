@@ -52,7 +52,7 @@ class NetworkCertifier(Certifier):
         for image, label in zip(images, labels.tolist(), strict=True):
             deadline = time.monotonic() + self.params.seconds
             proven.append(self.proves(margins[label], image[None], threat, deadline))
-        return torch.tensor(proven, dtype=torch.bool)
+        return torch.tensor(proven, dtype=torch.bool, device=images.device)
 
     def slack(self, margins: torch.Tensor) -> torch.Tensor:
         """`(N,)`: what the bounds of each sample must leave, of its image's margins `(N, K - 1)`: rounding grows with

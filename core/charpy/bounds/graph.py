@@ -84,7 +84,7 @@ class Graph:
 
     def margins(self, label: int) -> Graph:
         """The same network, whose answers are the score of `label` minus each other one, `(K - 1,)`."""
-        weight = self.margin_rows(torch.tensor([label]))[0]
+        weight = self.margin_rows(torch.tensor([label], device="cpu"))[0]
         last = self.nodes[-1]
         if isinstance(last.op, Linear):  # one linear operator: nothing is lost between the two
             weight = weight.to(last.op.weight)

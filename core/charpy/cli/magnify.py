@@ -10,6 +10,7 @@ from charpy.cli.console import results
 from charpy.cli.runs import opened_runs
 from charpy.errors import SpecError
 from charpy.reports.inert import visible
+from charpy.wholefile import replacing
 
 if TYPE_CHECKING:
     from charpy.analysis.sheet import Sheet
@@ -88,12 +89,9 @@ def _write(data: bytes, target: Path) -> None:
     """The whole file or none."""
     from charpy.cli.execute import output_folder
 
-    partial = target.with_name(target.name + ".partial")
     with output_folder(target.parent):
         try:
-            partial.write_bytes(data)
-            partial.replace(target)
+            with replacing(target) as partial:
+                partial.write_bytes(data)
         except OSError as cause:
             raise SpecError("cannot be written", where=str(target), found=cause.strerror) from None
-        finally:
-            partial.unlink(missing_ok=True)

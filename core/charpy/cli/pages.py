@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from charpy.cli.execute import output_folder
 from charpy.errors import SpecError
+from charpy.wholefile import replacing
 
 
 def write_pages(pages: Mapping[str, bytes], out: Path, what: str) -> list[Path]:
@@ -21,19 +23,15 @@ def write_pages(pages: Mapping[str, bytes], out: Path, what: str) -> list[Path]:
         SpecError: they cannot be written; none of them then is.
     """
     with output_folder(out):
-        partial = {name: out / f"{name}.partial" for name in pages}
         hint = "give another folder: --out FOLDER"
         for name in pages:
             if (out / name).is_dir():
                 found, expected = f"a folder {name}", "a file, or nothing"
                 raise SpecError(f"{what} cannot be written", where=str(out), found=found, expected=expected, hint=hint)
         try:
-            for name, data in pages.items():
-                partial[name].write_bytes(data)
-            return [partial[name].replace(out / name) for name in pages]
+            with ExitStack() as stack:
+                for name, data in pages.items():
+                    stack.enter_context(replacing(out / name)).write_bytes(data)
         except OSError as cause:
             raise SpecError(f"{what} cannot be written", where=str(out), found=cause.strerror, hint=hint) from None
-        finally:
-            for path in partial.values():
-                if path.is_file():
-                    path.unlink()
+        return [out / name for name in pages]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from charpy.errors import SpecError
 from charpy.interfaces.component import Component
+from charpy.wholefile import replacing
 
 if TYPE_CHECKING:
     from charpy.analysis.summary import RunSummary
@@ -29,13 +29,11 @@ class Report(Component, ABC):
         Raises:
             SpecError: nothing can be written there; what stood there before is left.
         """
-        partial, text = path.with_name(path.name + ".partial"), self.render(run)
+        text = self.render(run)
         try:
-            partial.write_bytes(text)
-            partial.replace(path)
+            with replacing(path) as partial:
+                partial.write_bytes(text)
         except OSError as cause:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
             raise SpecError(
                 "the report cannot be written",
                 where=str(path),

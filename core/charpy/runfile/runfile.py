@@ -8,7 +8,7 @@ import sqlite3
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from charpy.runfile.migrate import OLDER, copied
 from charpy.runfile.reader import Reader
 from charpy.runfile.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, put
 from charpy.runfile.streams import Streams
+from charpy.wholefile import replacing
 
 
 class RunFile(Reader):
@@ -39,23 +40,20 @@ class RunFile(Reader):
         """
         if path.exists():
             raise RunFileError("a file is there already", where=str(path), hint="resume it or give another --out")
-        partial = path.with_name(path.name + ".partial")
         facts = {"spec": spec, "run_id": uuid.uuid4().hex}
         values = [(key, json.dumps(value, sort_keys=True)) for key, value in facts.items()]
         try:
-            for stale in (path, partial):  # SQLite would replay a dead run's journal onto the new file
-                for suffix in ("", "-wal", "-shm", "-journal"):
-                    stale.with_name(stale.name + suffix).unlink(missing_ok=True)
-            with closing(sqlite3.connect(partial, isolation_level=None)) as new:
-                new.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                new.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-                new.executescript(SCHEMA)
-                put(new, "identity", sorted(identity.items()))
-                put(new, "meta", values)
-            partial.replace(path)  # nobody ever sees half a schema
+            with replacing(path) as partial:  # nobody ever sees half a schema
+                for stale in (path, partial):  # SQLite would replay a dead run's journal onto the new file
+                    for suffix in ("", "-wal", "-shm", "-journal"):
+                        stale.with_name(stale.name + suffix).unlink(missing_ok=True)
+                with closing(sqlite3.connect(partial, isolation_level=None)) as new:
+                    new.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                    new.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                    new.executescript(SCHEMA)
+                    put(new, "identity", sorted(identity.items()))
+                    put(new, "meta", values)
         except (OSError, sqlite3.OperationalError) as cause:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
             raise RunFileError(
                 "the run file cannot be written",
                 where=str(path),

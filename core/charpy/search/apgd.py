@@ -25,7 +25,7 @@ from charpy.search.stream import State, each_sample
 from charpy.threat import Norm
 
 if TYPE_CHECKING:
-    from charpy.oracle import Gradients
+    from charpy.differentiation import Gradients
 
 CROCE_HEIN = "Croce & Hein 2020b, section 3 (arXiv:2003.01690)"
 MIND_THE_BOX = "Croce & Hein 2021, Mind the box (arXiv:2103.01208)"

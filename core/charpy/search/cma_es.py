@@ -52,7 +52,7 @@ class Constants:
     def of(cls, dimension: int, population: int, *, separable: bool, device: torch.device) -> Constants:
         """The defaults; `weights` `(P,)` are sorted best first, positive ones sum to 1, negative ones are scaled."""
         n = dimension
-        rank = torch.arange(1, population + 1, dtype=torch.float64)
+        rank = torch.arange(1, population + 1, dtype=torch.float64, device="cpu")
         raw = math.log((population + 1) / 2) - rank.log()
         positive, negative = raw.clamp_min(0), raw.clamp_max(0)
         mueff = float(positive.sum() ** 2 / positive.square().sum())
@@ -119,7 +119,11 @@ class CMAES(Optimiser):
             elsewhere = box.lower + (box.upper - box.lower) * self.random.uniform(sample, -1 - restart, n)
             mean = torch.where((restart > 0)[:, None], elsewhere, mean)
         zeros = mean.new_zeros(count, n)
-        unit = mean.new_ones(count, n) if self.separable else torch.eye(n).to(mean).expand(count, n, n).clone()
+        unit = (
+            mean.new_ones(count, n)
+            if self.separable
+            else torch.eye(n, device=mean.device).to(mean).expand(count, n, n).clone()
+        )
         state = {
             "mean": box.unfold(mean),
             "sigma": mean.new_full((count,), self.sigma0),
@@ -204,6 +208,6 @@ class CMAES(Optimiser):
         covariance = (covariance + covariance.transpose(1, 2)) / 2
         factor, failed = torch.linalg.cholesky_ex(covariance)
         broken = (failed != 0)[:, None, None]
-        unit = torch.eye(self.dimension).to(covariance)
+        unit = torch.eye(self.dimension, device=covariance.device).to(covariance)
         state["covariance"] = torch.where(broken, unit, covariance)
         state["factor"] = torch.where(broken, unit, factor)

@@ -89,7 +89,7 @@ class DifferentialEvolution(Optimiser):
         sample, members, size = state["sample"], state["members"], self.population
         box = self.box.rows(sample)
         draws = state["restart"] * (1 << 32) + 8 * state["generation"]
-        best = members[torch.arange(len(sample)), state["fitness"].argmin(1)][:, None]
+        best = members[torch.arange(len(sample), device=sample.device), state["fitness"].argmin(1)][:, None]
         first, second = self._pair(sample, draws)
         low, high = self.dither
         factor = low + (high - low) * self.random.uniform(sample, draws + 1, 1)[:, :, None]

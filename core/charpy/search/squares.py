@@ -60,9 +60,9 @@ def bumps(height: int, width: int) -> torch.Tensor:
     2020, eq. 2 and figure 3).
     """
     most = min(height, width)
-    patterns = torch.zeros(2, most + 1, most, most)
+    patterns = torch.zeros(2, most + 1, most, most, device="cpu")
     for side in range(1, most + 1):
-        pattern = torch.zeros(side, side)
+        pattern = torch.zeros(side, side, device="cpu")
         half = side // 2
         pattern[:half] = _bump(half, side)
         pattern[half:] = -_bump(side - half, side)
@@ -74,7 +74,7 @@ def bumps(height: int, width: int) -> torch.Tensor:
 
 def _bump(height: int, width: int) -> torch.Tensor:
     """Rectangles around the centre that grow by one in each direction, the nth adding 1 / n^2; of unit length."""
-    bump = torch.zeros(height, width)
+    bump = torch.zeros(height, width, device="cpu")
     top, left = height // 2, width // 2
     for nth in range(max(height, width) // 2 + 1):
         rows = slice(max(top - nth, 0), min(top + nth + 1, height))

@@ -71,7 +71,7 @@ class Graph:
             apart = flat[..., :-offset] - flat[..., offset:]
             weight = torch.zeros_like(degree)
             weight[..., :-offset] = kernel(apart.square().sum(1, keepdim=True).sqrt(), scale)
-            weight *= float(kernel(torch.tensor(math.hypot(down, right), dtype=torch.float64), 1.0))
+            weight *= float(kernel(torch.tensor(math.hypot(down, right), dtype=torch.float64, device="cpu"), 1.0))
             square = weight.view(-1, 1, height, width)
             square[..., height - down :, :] = 0
             square[..., width - right :] = 0

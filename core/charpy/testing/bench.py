@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
+from charpy.differentiation import Gradients, Jacobian
 from charpy.engine import QueryEngine, Way
 from charpy.interfaces.attack import Attack, Family, Task
 from charpy.interfaces.model import Model
 from charpy.ledger import Candidates
-from charpy.oracle import Gradients, Jacobian, Oracle
+from charpy.oracle import Oracle
 from charpy.random import Random, sample_keys
 from charpy.threat import Goal, Norm, ThreatModel
 

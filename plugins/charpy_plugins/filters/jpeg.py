@@ -68,8 +68,8 @@ def jpeg(images: torch.Tensor, quality: int, subsampling: Subsampling) -> torch.
 def _table(base: tuple[tuple[int, ...], ...], quality: int, device: torch.device) -> torch.Tensor:
     """float64 `(8, 8)` quantisation steps, scaled as the Independent JPEG Group does."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
-    scaled = torch.tensor(base, dtype=torch.int64).mul_(scale).add_(50).div_(100, rounding_mode="floor")
-    return scaled.clamp_(1, 255).to(device, torch.float64)
+    scaled = torch.tensor(base, device=device).mul_(scale).add_(50).div_(100, rounding_mode="floor")
+    return scaled.clamp_(1, 255).to(torch.float64)
 
 
 def _component(pixels: torch.Tensor, table: torch.Tensor) -> torch.Tensor:

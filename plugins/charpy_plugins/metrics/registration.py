@@ -89,7 +89,7 @@ def _best(images: torch.Tensor, perturbed: torch.Tensor, limits: Limits, turns: 
     ranks = errors.argsort(1)[:, :FINALISTS, None].expand(-1, -1, 4)
     finalists = found.gather(1, ranks) * found.new_tensor([1, *ratio, 1])
     found, errors = _refined(images, perturbed, _with_none(finalists), limits, STEPS[1])
-    return found[torch.arange(len(found)), errors.argmin(1)]
+    return found[torch.arange(len(found), device=found.device), errors.argmin(1)]
 
 
 def _with_none(transforms: torch.Tensor) -> torch.Tensor:
@@ -109,7 +109,7 @@ def _turns(limits: Limits, height: int, width: int) -> torch.Tensor:
 
     def steps(largest: float) -> torch.Tensor:
         each_side = math.ceil(largest * radius / SPACING)
-        return torch.linspace(-largest, largest, 2 * each_side + 1) if each_side else torch.zeros(1)
+        return torch.linspace(-largest if each_side else 0, largest, 2 * each_side + 1, device="cpu")
 
     return torch.cartesian_prod(steps(math.radians(limits.rotation)).rad2deg(), steps(math.log(limits.scale)))
 

@@ -24,7 +24,9 @@ def threshold(luminance: torch.Tensor) -> torch.Tensor:
 
 def sensitivity(frequency: float, luminance: torch.Tensor | float) -> torch.Tensor:
     """How little contrast is seen at a frequency, in cycles per degree, and a luminance, in cd/m2 (Barten 1989)."""
-    light = torch.as_tensor(luminance, dtype=torch.float64)
+    if not isinstance(luminance, torch.Tensor):
+        luminance = torch.tensor(luminance, dtype=torch.float64, device="cpu")
+    light = luminance.double()
     height = 440 * (1 + 0.7 / light) ** -0.2
     fall = 0.3 * (1 + 100 / light) ** 0.15 * frequency
     return height * frequency * torch.exp(-fall) * (1 + 0.06 * torch.exp(fall)).sqrt()
@@ -53,9 +55,10 @@ def pyramid(images: torch.Tensor, octaves: bool) -> list[torch.Tensor]:
 def _smoothing(side: int, step: int, like: torch.Tensor) -> torch.Tensor:
     """The matrix that smooths a line of `side` pixels, with a kernel of one weight every `step` pixels."""
     reach = len(KERNEL) // 2
-    places = torch.arange(side)[:, None] + step * torch.arange(-reach, reach + 1)
+    places, kernel = (torch.arange(*ends, device=like.device) for ends in ((side,), (-reach, reach + 1)))
+    places = places[:, None] + step * kernel
     there_and_back = max(2 * side - 2, 1)
     places = places % there_and_back
-    places = torch.where(places < side, places, there_and_back - places).to(like.device)
+    places = torch.where(places < side, places, there_and_back - places)
     weights = torch.tensor(KERNEL, dtype=like.dtype, device=like.device).expand(side, -1)
     return like.new_zeros(side, side).scatter_add_(1, places, weights)

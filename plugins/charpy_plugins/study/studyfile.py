@@ -14,6 +14,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from charpy.errors import DataError
+from charpy.wholefile import replacing
 from charpy_plugins.study.document import FORMAT, Stimulus, StudyDocument
 
 DOCUMENT = "study.json"
@@ -65,17 +66,13 @@ def write_study(study: Study, path: Path) -> None:
             raise DataError(
                 "a stimulus is not what the document says", where=image_name(stimulus.id, size), found=found
             )
-    partial = path.with_name(path.name + ".partial")
     try:
-        with zipfile.ZipFile(partial, "w") as file:
+        with replacing(path) as partial, zipfile.ZipFile(partial, "w") as file:
             _put(file, DOCUMENT, study.document.canonical(), zipfile.ZIP_DEFLATED)
             for stimulus, size, _ in _images_of(study.document):
                 _put(file, image_name(stimulus.id, size), study.images[stimulus.id, size], zipfile.ZIP_STORED)
-        partial.replace(path)
     except OSError as cause:
         raise DataError("the study cannot be written", where=str(path), found=cause.strerror) from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_study(path: Path) -> Study:

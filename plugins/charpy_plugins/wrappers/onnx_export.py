@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from charpy.errors import ModelError
+from charpy.wholefile import replacing
 from charpy_plugins.wrappers.onnx_session import Session
 
 if TYPE_CHECKING:
@@ -87,9 +88,8 @@ def export_onnx(
             expected=f"at most {tolerance:g} relative, shape {tuple(expected.shape)}",
             hint="look for control flow that depends on the data: tracing fixes the branch that it saw",
         )
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data)
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_bytes(data)
     return Export(path, len(data), opset, exporter, images, difference, relative)
 
 

@@ -188,8 +188,8 @@ def test_the_widened_search_of_l1_begins_in_three_radii(attack_with):
 def schedule(losses: list[float], steps: int, norm: Norm, rho: float, attack_with) -> list[tuple[float, bool]]:
     """Step size, and whether it went back to its best point, after each answer of a scripted oracle."""
     history = []
+    from charpy.differentiation import Gradients
     from charpy.interfaces.attack import Task
-    from charpy.oracle import Gradients
     from charpy.random import Random, sample_keys
     from charpy.threat import ThreatModel
 

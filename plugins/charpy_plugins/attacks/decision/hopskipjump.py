@@ -91,7 +91,7 @@ class _Walk:
         tolerance = reach * self.threshold if self.norm is Norm.LINF else torch.full_like(reach, self.threshold)
         if self.render.on_grid:
             finest = GRID_STEP / FINER if self.norm is Norm.LINF else GRID_STEP / 4 / reach.clamp_min(GRID_STEP)
-            tolerance = torch.maximum(tolerance, torch.as_tensor(finest).to(tolerance))
+            tolerance = tolerance.clamp_min(finest)
         return bisect(self.task, self.norm, outside, rows, tolerance, self.render)
 
     def stepped(self, current: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:

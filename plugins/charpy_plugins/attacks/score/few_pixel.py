@@ -51,9 +51,9 @@ class FewPixelEncoding:
         self.pixels = quantise(images) if task.threat.grid is Grid.EIGHT_BIT else images
         self.th, self.sigma0 = th, sigma0
         _, channels, height, width = images.shape
-        upper = torch.tensor([height, width, *[255] * channels], dtype=torch.float32).repeat(th)[None].to(images.device)
+        upper = torch.tensor([height, width, *[255.0] * channels], device=images.device).repeat(th)[None]
         self.box = Box(torch.zeros_like(upper), upper)
-        self.bounded = torch.tensor([False, False, *[True] * channels]).repeat(th).to(images.device)
+        self.bounded = torch.tensor([False, False, *[True] * channels], device=images.device).repeat(th)
         first = torch.arange(th, device=images.device) % (height * width)
         colours = quantise(images).flatten(2)[:, :, first].permute(0, 2, 1).float()
         places = torch.stack([first // width, first % width], 1).float().expand(len(images), -1, -1)

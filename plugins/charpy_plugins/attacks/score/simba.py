@@ -146,8 +146,8 @@ class _Walk:
 
 def _cosines(size: int) -> torch.Tensor:
     """float32 `(size, size)`: the orthonormal waves of the discrete cosine transform (DCT-II), one a row."""
-    frequency, place = torch.arange(size, dtype=torch.float64)[:, None], torch.arange(size, dtype=torch.float64)
-    waves = torch.cos(math.pi * (2 * place + 1) * frequency / (2 * size)) * math.sqrt(2 / size)
+    place = torch.arange(size, dtype=torch.float64, device="cpu")
+    waves = torch.cos(math.pi * (2 * place + 1) * place[:, None] / (2 * size)) * math.sqrt(2 / size)
     waves[0] /= math.sqrt(2)
     return waves.float()
 
@@ -156,8 +156,8 @@ def _bands(shape: tuple[int, ...], low: float, stride: float) -> torch.Tensor:
     """float32 `(C * H * W,)`: 0 for frequencies in the lowest share of both directions, then 1, 2, ... by `stride`."""
     channels, height, width = shape
     share = torch.maximum(
-        torch.arange(1, height + 1)[:, None] / height,
-        torch.arange(1, width + 1) / width,
+        torch.arange(1, height + 1, device="cpu")[:, None] / height,
+        torch.arange(1, width + 1, device="cpu") / width,
     )
     band = ((share - low) / stride - 1e-6).ceil().clamp_min(0)
     return band.flatten().repeat(channels)

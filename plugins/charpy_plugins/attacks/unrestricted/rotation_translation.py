@@ -83,11 +83,11 @@ class RotationTranslation(Attack):
         params = self.params
         if params.search is Search.WORST_OF:
             return random.uniform(sample, 0, params.draws, 3) * 2 - 1
-        shifts = _spaced(params.translations)
-        grid = torch.cartesian_prod(_spaced(params.rotations), shifts, shifts).to(sample.device)
+        turns, shifts = (_spaced(count, sample.device) for count in (params.rotations, params.translations))
+        grid = torch.cartesian_prod(turns, shifts, shifts)
         return grid[random.uniform(sample, 0, len(grid)).argsort(dim=1, stable=True)]
 
 
-def _spaced(count: int) -> torch.Tensor:
+def _spaced(count: int, device: torch.device) -> torch.Tensor:
     """`(count,)` evenly spaced from -1 to 1; a single one is 0."""
-    return torch.linspace(-1, 1, count) if count > 1 else torch.zeros(1)
+    return torch.linspace(-1, 1, count, device=device) if count > 1 else torch.zeros(1, device=device)

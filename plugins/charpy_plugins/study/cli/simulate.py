@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from charpy.cli.app import PASS
 from charpy.cli.console import messages, results
 from charpy.errors import DataError, SpecError, unknown_name
 from charpy.reports.inert import visible
+from charpy.wholefile import replacing
 
 if TYPE_CHECKING:
     from charpy_plugins.study.document import StudyDocument
@@ -94,14 +94,11 @@ def _write(document: StudyDocument, responses: Responses, where: str) -> None:
             raise DataError(
                 "people's answers are there", where=str(path), expected="a file of simulated ones, or none", hint=hint
             )
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_bytes(responses_bytes(document, responses))
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            partial.write_bytes(responses_bytes(document, responses))
     except OSError as cause:
         raise DataError("the answers cannot be written", where=str(path), found=cause.strerror) from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _values(text: str, names: list[str], option: str, *, whole: bool = False) -> Mapping[str, float]:
