@@ -101,6 +101,22 @@ def test_what_is_no_number_in_a_slope_is_zero_and_so_is_what_hangs_on_no_image()
     assert torch.equal(gradient, of_first)
 
 
+def test_where_no_score_hangs_on_the_image_every_slope_is_zero():
+    class Fixed(LinearClassifier):
+        own = torch.ones((), requires_grad=True)
+
+        def predict(self, images):
+            return self.own * torch.ones(len(images), 2)
+
+    model, images = Fixed(torch.ones(2, 1, 2, 2)), torch.zeros(1, 1, 2, 2)
+    way = Way("as given", model.predict, 4, 1e-6, invariant=True)
+    threat = ThreatModel(norm=Norm.LINF, radius=0.0, access=Access.GRADIENTS, queries=10)
+    engine = QueryEngine(model, model.output, way, way, num_classes=2)
+    oracle = Oracle(engine, model, images, torch.tensor([0]), None, threat)
+    assert not oracle.attached(images, torch.tensor([0])).slope(torch.ones(1, 2)).any()
+    assert not oracle.loss_and_gradient(images, torch.tensor([0])).gradient.any()
+
+
 def test_where_no_query_is_left_the_model_is_not_asked():
     model, images, oracle = oracle_of(queries=1)
     oracle.attached(images, torch.arange(2))

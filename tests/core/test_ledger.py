@@ -148,6 +148,23 @@ def test_the_longest_search_still_fits_the_trace():
     assert trace[:-1].isnan().all()
 
 
+def test_the_last_row_before_a_power_of_two_is_not_beyond_it():
+    """log2 of 2^21 - 1 is 21 in float32."""
+    ledger = ledger_of(count=1, queries=2**62)
+    ledger.charge(torch.tensor([0]), 2**21 - 1)
+    ledger.follow(torch.tensor([0]), torch.tensor([3.0]))
+    assert ledger.recorded().trace[0].isfinite().nonzero()[:, 0].tolist() == [20]
+
+
+def test_without_a_ball_the_image_nearest_in_l2_is_kept():
+    ledger = ledger_of(Norm.UNRESTRICTED, radius=1.0)
+    for value, number in ((9, 1), (3, 2), (5, 3)):
+        ledger.keep(pixels(value), torch.tensor([1]), torch.tensor([number]))
+    found = ledger.recorded()
+    assert int(found.images[1, 0, 1, 0]) == 3
+    assert found.queries_to_success.tolist() == [-1, 1, -1]
+
+
 def test_gradients_are_watched_while_a_sample_stands():
     ledger = ledger_of()
     slopes = torch.ones(5, 1, 2, 2)

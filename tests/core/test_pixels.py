@@ -382,3 +382,25 @@ def test_off_the_grid_pixels_are_counted_as_on_it() -> None:
         images[count].view(3, 4)[: 1 + count % 3, :count] += 1e-6
     threat = ThreatModel(norm=Norm.L0, radius=2, grid=Grid.NONE)
     assert inside(threat, originals, images).tolist() == [True, True, True, False, False]
+
+
+@pytest.mark.parametrize(("first", "step"), [(254, 2), (1, -2)])
+def test_a_pixel_that_is_moved_back_from_outside_the_box_ends_at_its_edge(first: int, step: int) -> None:
+    """Rounded with the others it leaves the ball; alone it is two steps off, of which the box leaves one."""
+    originals = torch.full((1, 1, 3, 3), 100, dtype=torch.uint8)
+    originals[0, 0, 0, 0] = first
+    delta = torch.full((1, 1, 3, 3), 0.6, dtype=torch.float64)
+    delta[0, 0, 0, 0] = step
+    radius = float(delta.norm()) / 255
+    found = snap(ThreatModel(norm=Norm.L2, radius=radius), originals, ((originals + delta) / 255).float())
+    assert int(found[0, 0, 0, 0]) == first + step // 2
+    assert torch.equal(found.flatten()[1:], originals.flatten()[1:])
+
+
+def test_snapping_makes_nothing_on_the_default_device() -> None:
+    originals, threat = torch.full((2, 1, 3, 3), 100, dtype=torch.uint8), ThreatModel(norm=Norm.L2, radius=1.8 / 255)
+    images = (originals + 0.6) / 255
+    expected = snap(threat, originals, images)
+    assert torch.equal(expected, originals), "each value rounded up would leave the ball"
+    with torch.device("meta"):
+        assert torch.equal(snap(threat, originals, images), expected)
