@@ -46,7 +46,7 @@ class _EnoughError(Exception):
 
 
 class Runs(Door):
-    """Bytes, pages, rows and JSON of a run file; `verify`, `report`, `export` and `compare` of what opens."""
+    """Bytes, pages, rows and JSON of a run file; what opens is verified, reported, exported, compared or resumed."""
 
     name, title = "run", "run files"
     ways = (
@@ -59,7 +59,7 @@ class Runs(Door):
     def __init__(self) -> None:
         home = Path(tempfile.mkdtemp(prefix="fuzz-runs-"))
         weakref.finalize(self, shutil.rmtree, home, ignore_errors=True)
-        self._runs = made_runs(home)
+        self._runs, self._specs = made_runs(home)
         self._contents = [_contents(path) for path in self._runs]
         self._figures = [_figures(path) for path in self._runs]
 
@@ -91,7 +91,7 @@ class Runs(Door):
                 edits = [drawn(random) for _ in range(random.randrange(1, 4))]
         script["edits"] = edits[-6:]
         if random.random() < 0.4:
-            script |= {"run": random.randrange(3), "do": random.choices(COMMANDS, (6, 6, 4, 1, 3))[0]}
+            script |= {"run": random.randrange(3), "do": random.choices(COMMANDS, (6, 6, 4, 1, 3, 6))[0]}
         if random.random() < 0.3:
             script |= {"digests": random.random() < 0.8, "seal": random.choice(("off", "off", "renew", "keep"))}
         return json.dumps(script).encode()
@@ -108,7 +108,10 @@ class Runs(Door):
             same = _contents_of(run) == self._contents[number]
         if only_bytes(script) and not same:
             raise WrongAnswerError("a changed run was opened: nothing was noticed")
-        code = _command(script["do"], path, folder, self._runs[2 if number == 0 else 0])
+        if script["do"] == "resume":
+            code = resumed(self._specs[number], path)
+        else:
+            code = _command(script["do"], path, folder, self._runs[2 if number == 0 else 0])
         if was_sealed and path.read_bytes() != before:
             raise WrongAnswerError("a sealed run was written to: " + script["do"])
         if code == 0 and script["do"] == "verify":
@@ -190,11 +193,22 @@ def _images() -> tuple[Any, Any]:
     return random.integers(0, 256, (6, 1, 6, 6), np.uint8), np.array([0, 1, 0, 1, 0, 1])
 
 
-def made_runs(home: Path) -> list[Path]:
-    """A finished run, one of two models with searched levels, and one that was not finished."""
+def resumed(spec: dict[str, Any], path: Path, most: int | None = None) -> int:
+    """Do the assessment that `path` holds, or what is left of it, until it has so many units."""
     from charpy.evaluator import evaluate
     from charpy.specs import RunSpec, parse
 
+    def listen(now: Any) -> None:
+        if most is not None and path.exists() and _units(path) >= most:
+            raise _EnoughError
+
+    with patch("charpy.engine._MEASURE_SECONDS", 0.02), contextlib.suppress(_EnoughError):
+        evaluate(parse(RunSpec, json.loads(json.dumps(spec))), path, listen=listen)
+    return 0
+
+
+def made_runs(home: Path) -> tuple[list[Path], list[dict[str, Any]]]:
+    """A finished run, one of two models with searched levels, and one that was not finished; and their specs."""
     images, _ = _images()
     model, net = home / "net.onnx", home / "two.onnx"
     model.write_bytes(networks.linear())
@@ -223,18 +237,12 @@ def made_runs(home: Path) -> list[Path]:
     for number, (spec, most) in enumerate(((first, None), (second, None), (first, 6))):
         path = home / f"{number}" / "run.charpy"
         path.parent.mkdir()
-
-        def listen(now: Any, most: int | None = most, path: Path = path) -> None:
-            if most is not None and path.exists() and _units(path) >= most:
-                raise _EnoughError
-
-        with patch("charpy.engine._MEASURE_SECONDS", 0.02), contextlib.suppress(_EnoughError):
-            evaluate(parse(RunSpec, json.loads(json.dumps(spec))), path, listen=listen)
+        resumed(spec, path, most)
         with closing(sqlite3.connect(path)) as db:
             if most is not None:
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         made.append(path)
-    return made
+    return made, [first, second, first]
 
 
 def _tensor(images: Any) -> Any:

@@ -17,7 +17,7 @@ from charpy.runfile.integrity import SEAL, seal
 from charpy.runfile.schema import COLUMNS, row_digest
 from fuzzing.noise import EDGES, VALUES, changed
 
-COMMANDS = ("verify", "report", "export", "html", "compare")
+COMMANDS = ("verify", "report", "export", "html", "compare", "resume")
 BYTES = frozenset({"flip", "write", "cut", "grow", "swap", "zero", "beside"})
 """Edits that know nothing of SQLite."""
 
