@@ -9,6 +9,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -40,6 +41,10 @@ STATEMENTS = (
 )  # fmt: skip
 
 
+MOST = 5000
+"""Thousands of SQLite's steps that an edit may take."""
+
+
 def applied(script: dict[str, Any], path: Path) -> None:
     """Do to the run file at `path` what the script says; what cannot be done is left out."""
     edits = [edit for edit in script.get("edits", []) if isinstance(edit, list) and edit]
@@ -48,9 +53,11 @@ def applied(script: dict[str, Any], path: Path) -> None:
         with closing(sqlite3.connect(path, isolation_level=None)) as db:
             db.execute("PRAGMA journal_mode = DELETE")
             for edit in rows:
+                _bounded(db)
                 with suppress(sqlite3.Error, sqlite3.Warning, ValueError, ArithmeticError, TypeError, LookupError):
                     _in_tables(db, edit)
             if script.get("digests"):
+                _bounded(db)
                 _renewed(db)
     if script.get("seal") in ("off", "renew"):
         with path.open("r+b") as file:
@@ -62,6 +69,12 @@ def applied(script: dict[str, Any], path: Path) -> None:
         if edit[0] in BYTES:
             with suppress(ValueError, TypeError, LookupError, ArithmeticError):
                 _in_bytes(path, edit)
+
+
+def _bounded(db: sqlite3.Connection) -> None:
+    """What an edit left may never end."""
+    steps = count(1)
+    db.set_progress_handler(lambda: next(steps) > MOST, 1000)
 
 
 def only_bytes(script: dict[str, Any]) -> bool:

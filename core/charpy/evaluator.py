@@ -28,6 +28,7 @@ from charpy.proofs import Proofs
 from charpy.ready import Ready, made_ready
 from charpy.records import SampleRow
 from charpy.runfile import RunFile
+from charpy.runfile.resumable import check_resumable
 from charpy.site import Site
 from charpy.specs import Attackers, OwnLevels, RunSpec
 from charpy.stages import Progress, Stage, Watch
@@ -112,9 +113,7 @@ def _run(
         with RunFile.open(path) as run:
             run.check_identity(identity)
             if not run.meta("finished"):
-                engines = {
-                    part["name"]: (part["engine"], part.get("gradient_engine")) for part in run.meta("models", [])
-                }
+                engines = check_resumable(run, models=len(models), samples=len(site.indices))
                 _drive(site, run, models, made_ready(site, models, opened, engines))
             if run.protected == "rows":  # also one that somebody was reading when it ended
                 run.seal()

@@ -117,6 +117,22 @@ def test_where_no_score_hangs_on_the_image_every_slope_is_zero():
     assert not oracle.loss_and_gradient(images, torch.tensor([0])).gradient.any()
 
 
+def test_a_plant_changes_the_answer_of_each_rows_own_sample():
+    seen = []
+
+    def plant(rows, owner, answers):
+        seen.append(owner.tolist())
+        return answers + owner[:, None]
+
+    model, images, plain = oracle_of()
+    way = Way("as given", model.predict, 1, 1e-6, invariant=True)
+    engine = QueryEngine(model, model.output, way, way, num_classes=3)
+    oracle = Oracle(engine, model, images, torch.tensor([0, 0]), None, plain.threat, plant=plant)
+    found = oracle.attached(images[[1, 0]], torch.tensor([1, 0]))
+    torch.testing.assert_close(found.scores, model.predict(images[[1, 0]]) + torch.tensor([[1.0], [0.0]]))
+    assert seen == [[1], [0]]
+
+
 def test_where_no_query_is_left_the_model_is_not_asked():
     model, images, oracle = oracle_of(queries=1)
     oracle.attached(images, torch.arange(2))
