@@ -139,19 +139,19 @@ def test_the_fuzzer_finds(looked, tmp_path, fault, found):
 
 
 @pytest.mark.parametrize(
-    ("fault", "code"),
+    ("fault", "longest", "code"),
     [
-        ("while True: pass", -signal.SIGPROF),
-        ("held = bytearray(1 << 28); [held.__setitem__(slice(None), bytes(1 << 28)) for _ in range(10**6)]", 71),
-        ("import ctypes; ctypes.string_at(0)", -signal.SIGSEGV),
+        ("while True: pass", 1.0, -signal.SIGPROF),
+        ("held = bytearray(1 << 28); [held.__setitem__(slice(None), bytes(1 << 28)) for _ in range(10**6)]", 60.0, 71),
+        ("import ctypes; ctypes.string_at(0)", 1.0, -signal.SIGSEGV),
     ],
 )
-def test_what_ends_the_process_is_told_from_outside(tmp_path, fault, code):
+def test_what_ends_the_process_is_told_from_outside(tmp_path, fault, longest, code):
     """A hang, memory and a crash: each ends the process with its stack on stderr."""
     script = tmp_path / "fault.py"
     script.write_text(
-        "import faulthandler\nimport fuzzing.watch as watch\nfaulthandler.enable()\nwatch.LONGEST = 1.0\n"
-        f"with watch.Guard(0.15).input():\n    {fault}\n"
+        "import faulthandler\nimport fuzzing.watch as watch\nfaulthandler.enable()\n"
+        f"watch.LONGEST = {longest}\nwith watch.Guard(0.15).input():\n    {fault}\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(BENCHMARKS), *filter(None, sys.path)])}
     ended = subprocess.run(

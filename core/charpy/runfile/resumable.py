@@ -23,6 +23,8 @@ def check_resumable(run: RunFile, *, models: int, samples: int) -> Engines:
     Raises:
         RunFileError: a record does not fit the others or the run, or is none that charpy writes.
     """
+    if run.protected == "seal":
+        raise _misfit(run, "meta (finished)", "not finished, and sealed", "a seal once it is finished")
     with read_as_written([run.path]):
         audit = run.audit()
         for record, found, expected in chain(audit.malformed(), audit.misfits()):

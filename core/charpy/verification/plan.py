@@ -125,6 +125,9 @@ def check_plan(run: RunFile, spec: RunSpec, registry: Registry) -> Check:
     if plans is None:
         tally.missing("units: the run file is of a version that did not store the plan")
         return tally.check()
+    if (stored := len(run.samples(0))) != dataset["samples"]:  # which `check_records` tells
+        tally.missing(f"units: the data has {dataset['samples']} samples, and the file {stored}")
+        return tally.check()
     channels, height, width = dataset["shape"]
     data = _Data(dataset["samples"], (channels, height, width))
     nobody = cast(Executor, None)  # nothing is computed
