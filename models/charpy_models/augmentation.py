@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from charpy_models.recipes import Augmentation
+from charpy_models.recipe import Augmentation
 
 
 def augment(images: torch.Tensor, augmentation: Augmentation) -> torch.Tensor:

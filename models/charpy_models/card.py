@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from charpy.specs import ComponentSpec, Spec
-from charpy_models.recipes import Precision, Recipe
+from charpy_models.recipe import Precision, Recipe
 
 
 class SplitCard(Spec):
@@ -113,3 +113,28 @@ class Card(Spec):
     precision: Precision = Field(default=Precision.FLOAT32, description="of the passes in training")
     command: str = Field(description="what makes these weights again")
     versions: dict[str, str]
+
+
+def describe(card: Card) -> str:
+    """What was measured, a line each."""
+    alone = "" if card.generated is None else " by the auxiliary classifier"
+    lines = [f"{card.accuracy.value:.2%} of {card.accuracy.samples} test images{alone}, {card.parameters} parameters"]
+    if card.defenses:
+        lines.append(f"trained with {', '.join(defense.kind for defense in card.defenses)}")
+    if (robust := card.robust_accuracy) is not None:
+        attack = f"PGD-{robust.steps}, Linf {robust.radius:.4g}"
+        lines.append(f"{robust.value:.2%} of the first {robust.samples} under {attack}")
+    if (embedding := card.embedding) is not None:
+        order = f", {embedding.ordered / embedding.triplets:.2%} of the triplets in order" if embedding.triplets else ""
+        lines.append(f"{embedding.nearest.value:.2%} recall at 1 in an embedding of {embedding.size}{order}")
+    if (made := card.generated) is not None:
+        lines.append(
+            f"mean distance of two images of a class {made.spread:.2f}, in the test split {made.spread_of_test:.2f}"
+        )
+        if made.judged is not None:
+            lines.append(
+                f"{made.judge} names the class of {made.judged / made.samples:.2%} of {made.samples} generated images"
+            )
+    if (validation := card.validation) is not None:
+        lines.append(f"weights of epoch {validation.epoch}, best of {validation.samples} held-out images")
+    return "\n".join(f"{card.kind}: {line}" for line in lines)

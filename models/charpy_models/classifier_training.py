@@ -16,7 +16,7 @@ from charpy_models.accuracy import count_correct, count_robust
 from charpy_models.checkpoint import State
 from charpy_models.defenses import defenses_of, measured, robust_at
 from charpy_models.descent import Descent
-from charpy_models.recipes import Precision, Recipe
+from charpy_models.recipe import Precision, Recipe
 from charpy_models.training import Best, Images, Listener, Progress, Trained, Training
 
 PGD_STEPS = 10

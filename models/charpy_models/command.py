@@ -41,7 +41,7 @@ def train(
     job = specs.load_train_spec(spec).model_copy(
         update={name: str(value) for name, value in given.items() if value is not None}
     )
-    from charpy_models.train import describe
+    from charpy_models.card import describe
     from charpy_models.train import train as carry_out
 
     card = carry_out(job, f"charpy train {spec.name}")

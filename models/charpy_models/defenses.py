@@ -16,7 +16,7 @@ from charpy.random import Random
 from charpy.threat import Access
 from charpy.transforms import ImageDefense
 from charpy.voting import VotingDefense
-from charpy_models.recipes import Recipe
+from charpy_models.recipe import Recipe
 
 
 class Changed(TrainingDefense):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from charpy_models.checkpoint import State
-from charpy_models.recipes import Precision, Recipe
+from charpy_models.recipe import Precision, Recipe
 from charpy_models.schedule import schedule_of
 
 BETAS = (0.9, 0.999)

@@ -7,7 +7,7 @@ import torch
 from charpy_models.checkpoint import Checkpoint
 from charpy_models.classifier_training import ClassifierTraining
 from charpy_models.gan_training import GanTraining
-from charpy_models.recipes import Precision, Recipe
+from charpy_models.recipe import Precision, Recipe
 from charpy_models.training import Images, Listener, Trained, Training
 
 

@@ -23,7 +23,7 @@ from charpy.errors import SpecError
 from charpy_models.accuracy import count_correct
 from charpy_models.checkpoint import State
 from charpy_models.descent import BETAS, Descent
-from charpy_models.recipes import Precision, Recipe
+from charpy_models.recipe import Precision, Recipe
 from charpy_models.training import Images, Trained, Training
 
 

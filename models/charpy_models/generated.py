@@ -14,7 +14,7 @@ from charpy.subjects import subject_of
 from charpy_models.card import GeneratedCard
 from charpy_models.data import Split
 from charpy_models.gan_training import as_gan
-from charpy_models.recipes import Recipe
+from charpy_models.recipe import Recipe
 
 EACH, ALIKE, BATCH = 1000, 200, 250
 """Images generated of each class, those of a class whose distances are measured, and how many are made at once."""

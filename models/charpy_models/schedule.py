@@ -7,7 +7,7 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-from charpy_models.recipes import Recipe
+from charpy_models.recipe import Recipe
 
 
 def schedule_of(recipe: Recipe, optimiser: Optimizer, steps: int) -> LRScheduler:

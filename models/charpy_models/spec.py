@@ -13,7 +13,8 @@ from charpy.errors import SpecError
 from charpy.reports.names import folder_name
 from charpy.specfile import read_mapping
 from charpy.specs import Spec, parse
-from charpy_models.recipes import Precision, Recipe, recipe_for
+from charpy_models.recipe import Precision, Recipe
+from charpy_models.recipes import recipe_for
 
 LIKE = "like"
 """Key of a recipe in a spec that starts from one of the zoo; the other keys change it."""

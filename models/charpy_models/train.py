@@ -29,7 +29,7 @@ from charpy.lock import only_writer
 from charpy.plugins import registry
 from charpy.threads import threads as thread_count
 from charpy_models.accuracy import count_correct, count_robust
-from charpy_models.card import Accuracy, Card, DefenseCard, EmbeddingCard, RobustAccuracy, ValidationCard
+from charpy_models.card import Accuracy, Card, DefenseCard, EmbeddingCard, RobustAccuracy, ValidationCard, describe
 from charpy_models.checkpoint import Checkpoint, make_folder, write_whole
 from charpy_models.data import Split, check_test, hold_out, open_reference, open_split, read_reference, read_split
 from charpy_models.defenses import defenses_of, measured, robust_at, shape_behind
@@ -38,7 +38,8 @@ from charpy_models.gan_training import as_gan
 from charpy_models.generated import measure_generated
 from charpy_models.progress import progress
 from charpy_models.ranking import Embed, embeddings_of, rank
-from charpy_models.recipes import Precision, Recipe, recipe_for
+from charpy_models.recipe import Precision, Recipe
+from charpy_models.recipes import recipe_for
 from charpy_models.spec import TrainSpec
 from charpy_models.training import Images, Trained
 from charpy_plugins.wrappers.devices import pick_device
@@ -87,31 +88,6 @@ def train(spec: TrainSpec, command: str) -> Card:
             write_whole(folder / f"{spec.name}.json", f"{text}\n".encode())
             checkpoint.remove()
     return card
-
-
-def describe(card: Card) -> str:
-    """What was measured, a line each."""
-    alone = "" if card.generated is None else " by the auxiliary classifier"
-    lines = [f"{card.accuracy.value:.2%} of {card.accuracy.samples} test images{alone}, {card.parameters} parameters"]
-    if card.defenses:
-        lines.append(f"trained with {', '.join(defense.kind for defense in card.defenses)}")
-    if (robust := card.robust_accuracy) is not None:
-        attack = f"PGD-{robust.steps}, Linf {robust.radius:.4g}"
-        lines.append(f"{robust.value:.2%} of the first {robust.samples} under {attack}")
-    if (embedding := card.embedding) is not None:
-        order = f", {embedding.ordered / embedding.triplets:.2%} of the triplets in order" if embedding.triplets else ""
-        lines.append(f"{embedding.nearest.value:.2%} recall at 1 in an embedding of {embedding.size}{order}")
-    if (made := card.generated) is not None:
-        lines.append(
-            f"mean distance of two images of a class {made.spread:.2f}, in the test split {made.spread_of_test:.2f}"
-        )
-        if made.judged is not None:
-            lines.append(
-                f"{made.judge} names the class of {made.judged / made.samples:.2%} of {made.samples} generated images"
-            )
-    if (validation := card.validation) is not None:
-        lines.append(f"weights of epoch {validation.epoch}, best of {validation.samples} held-out images")
-    return "\n".join(f"{card.kind}: {line}" for line in lines)
 
 
 @app.default

@@ -17,7 +17,7 @@ from charpy.errors import ModelError
 from charpy.pixels import as_images
 from charpy_models.augmentation import augment
 from charpy_models.checkpoint import State
-from charpy_models.recipes import Precision, Recipe
+from charpy_models.recipe import Precision, Recipe
 
 
 class Images(NamedTuple):

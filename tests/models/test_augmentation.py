@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from charpy_models.augmentation import augment
-from charpy_models.recipes import Augmentation
+from charpy_models.recipe import Augmentation
 
 
 def test_no_augmentation_changes_nothing():

@@ -19,7 +19,8 @@ from charpy_models.card import Card
 from charpy_models.data import hold_out, read_split
 from charpy_models.defenses import defenses_of, measured, shape_behind
 from charpy_models.fit import fit
-from charpy_models.recipes import Recipe, recipe_for
+from charpy_models.recipe import Recipe
+from charpy_models.recipes import recipe_for
 from charpy_models.trained import TrainedModel
 from charpy_models.training import Images
 from charpy_plugins.datasets.digits import Digits

@@ -17,7 +17,7 @@ from charpy.errors import IdentityError, RunFileError
 from charpy.specs import ComponentSpec
 from charpy_models.checkpoint import Checkpoint, write_whole
 from charpy_models.fit import fit
-from charpy_models.recipes import Augmentation, Precision, Recipe
+from charpy_models.recipe import Augmentation, Precision, Recipe
 from charpy_models.training import Images, Progress
 
 NETWORKS = "charpy_models.architectures"

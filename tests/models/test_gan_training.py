@@ -23,7 +23,8 @@ from charpy_models.fit import fit
 from charpy_models.gan import Gan
 from charpy_models.generated import _named, _spread, draw
 from charpy_models.generators import TrainedGenerator
-from charpy_models.recipes import Precision, Recipe, recipe_for
+from charpy_models.recipe import Precision, Recipe
+from charpy_models.recipes import recipe_for
 from charpy_models.training import Images, Progress
 
 TINY = Recipe(

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from charpy_models.recipes import Recipe
+from charpy_models.recipe import Recipe
 from charpy_models.schedule import schedule_of
 
 PEAK, STEPS = 0.4, 20

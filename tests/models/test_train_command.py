@@ -18,7 +18,8 @@ from charpy_models import spec as specs
 from charpy_models import train as training
 from charpy_models.card import Card
 from charpy_models.data import hold_out, read_split
-from charpy_models.recipes import Precision, recipe_for
+from charpy_models.recipe import Precision
+from charpy_models.recipes import recipe_for
 from charpy_models.train import _precision_on
 from charpy_models.trained import TrainedModel
 from charpy_plugins.datasets.digits import Digits
@@ -255,7 +256,7 @@ def test_a_full_disk_is_no_crash_and_the_training_goes_on_later(charpy, tmp_path
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("charpy_models.checkpoint.os.fsync", full)
+        patch.setattr("charpy.wholefile.os.fsync", full)
         done = charpy(QUICK)
     assert done.code == 2, done.err
     assert "No space left on device" in done.err

@@ -10,7 +10,7 @@ from charpy.specs import ComponentSpec
 from charpy.training import pgd
 from charpy_models.accuracy import count_correct, count_robust
 from charpy_models.fit import fit as trained_by
-from charpy_models.recipes import Augmentation, Precision, Recipe
+from charpy_models.recipe import Augmentation, Precision, Recipe
 from charpy_models.schedule import schedule_of
 from charpy_models.training import Images, Progress
 

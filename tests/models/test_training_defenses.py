@@ -24,7 +24,8 @@ from charpy_models.checkpoint import Checkpoint
 from charpy_models.data import read_split
 from charpy_models.defenses import defenses_of
 from charpy_models.fit import fit
-from charpy_models.recipes import Augmentation, Recipe, recipe_for
+from charpy_models.recipe import Augmentation, Recipe
+from charpy_models.recipes import recipe_for
 from charpy_models.training import Images, Progress
 from charpy_plugins.defenses.distillation import Distillation
 from charpy_plugins.defenses.tvm import Tvm
