@@ -28,7 +28,7 @@ from charpy.proofs import Proofs
 from charpy.ready import Ready, made_ready
 from charpy.records import SampleRow
 from charpy.runfile import RunFile
-from charpy.runfile.resumable import check_resumable
+from charpy.runfile.resumable import resumable
 from charpy.site import Site
 from charpy.specs import Attackers, OwnLevels, RunSpec
 from charpy.stages import Progress, Stage, Watch
@@ -112,8 +112,8 @@ def _run(
     if path.exists():
         with RunFile.open(path) as run:
             run.check_identity(identity)
-            if not run.meta("finished"):
-                engines = check_resumable(run, models=len(models), samples=len(site.indices))
+            engines = resumable(run, models=len(models), samples=len(site.indices))
+            if engines is not None:
                 _drive(site, run, models, made_ready(site, models, opened, engines))
             if run.protected == "rows":  # also one that somebody was reading when it ended
                 run.seal()

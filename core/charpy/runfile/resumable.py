@@ -15,17 +15,19 @@ Engines = dict[str, tuple[str, str | None]]
 """By the name of a model, the ways in which its answers and its gradients were computed."""
 
 
-def check_resumable(run: RunFile, *, models: int, samples: int) -> Engines:
+def resumable(run: RunFile, *, models: int, samples: int) -> Engines | None:
     """Look at what an unfinished run of so many models and samples holds, before anything is added to it.
 
-    Gives the engines that it was begun with.
+    Gives the engines that it was begun with; None for a run that is finished.
 
     Raises:
         RunFileError: a record does not fit the others or the run, or is none that charpy writes.
     """
-    if run.protected == "seal":
-        raise _misfit(run, "meta (finished)", "not finished, and sealed", "a seal once it is finished")
     with read_as_written([run.path]):
+        if run.meta("finished", False):
+            return None
+        if run.protected == "seal":
+            raise _misfit(run, "meta (finished)", "not finished, and sealed", "a seal once it is finished")
         audit = run.audit()
         for record, found, expected in chain(audit.malformed(), audit.misfits()):
             raise _misfit(run, record, found, expected)

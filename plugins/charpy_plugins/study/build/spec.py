@@ -78,12 +78,13 @@ class ConditionSpec(Spec):
         """
         by_name = {"benign": Kind.BENIGN, "painted": Kind.PAINTED}
         kind = self.kind or by_name.get(name, Kind.WITNESS)
-        rules = self.model_fields_set - {"kind", "text"}
-        if kind is not Kind.WITNESS and rules:
-            raise ValueError(f"condition {name!r} is {kind}, so it has no {', '.join(sorted(rules))}")
-        return self.model_copy(
-            update={"kind": kind, "pick": self.pick or (Pick.FARTHEST if name == "perceptible" else Pick.NEAREST)}
-        )
+        if kind is Kind.WITNESS:
+            pick = self.pick or (Pick.FARTHEST if name == "perceptible" else Pick.NEAREST)
+            return self.model_copy(update={"kind": kind, "pick": pick})
+        plain = ConditionSpec(kind=self.kind, text=self.text)
+        if rules := sorted(field for field, value in self if value != getattr(plain, field)):
+            raise ValueError(f"condition {name!r} is {kind}, so it has no {', '.join(rules)}")
+        return self.model_copy(update={"kind": kind})
 
 
 class ConsentSpec(Spec):
