@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ import torch
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 """Where an object lies in memory: part of many a repr, of no identity."""
+
+_MADE_OF = ("__func__", "fget", "fset", "func", "__wrapped__")
+"""Where static and class methods, properties and decorated functions keep theirs."""
 
 _DEPTH = 100
 """Objects nested deeper than this (a linked list, say) are cut off: by then they are told apart."""
@@ -42,11 +46,21 @@ def of_module_state(module: torch.nn.Module) -> str:
 
 
 def of_module_source(module: torch.nn.Module) -> str:
-    """SHA-256 of how the module is put together and of the source of every class in it that is not torch's own."""
+    """SHA-256 of how the module is put together, of every class in it that is not torch's own with what that uses by
+    name of its package, and of what its parts hold beside parameters, buffers and modules: numbers, functions, hooks.
+    """
     kinds = {type(part) for part in module.modules()}
-    own = [kind for kind in kinds if kind.__module__.split(".", 1)[0] != "torch"]
+    own = [of_object(kind, _package(kind)) for kind in kinds if _package(kind) != "torch"]
+    held = [of_object(_held(part)) for part in module.modules()]
     structure = _ADDRESS.sub("", repr(module))
-    return hashlib.sha256("\n".join([structure, *sorted(source_of(kind) for kind in own)]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([structure, *sorted(own), *held]).encode()).hexdigest()
+
+
+def _held(part: torch.nn.Module) -> dict[str, Any]:
+    """What a module holds that `of_module_state` does not see; of hooks not the numbers by which torch keeps them."""
+    state = {name: value for name, value in vars(part).items() if name not in ("_parameters", "_buffers", "_modules")}
+    hooks = {name: list(value.values()) for name, value in state.items() if name.endswith("_hooks") and value}
+    return {name: value for name, value in state.items() if not name.startswith("_")} | hooks
 
 
 def source_of(thing: Any) -> str:
@@ -131,20 +145,51 @@ def _parts(item: Any, home: str) -> Iterable[Any]:
 
 
 def _used_by_name(item: Any, home: str) -> list[tuple[str, Any]]:
-    """The global names that a function, or the methods of a class, of the package `home` use, and what they mean: its
-    own functions and classes, and values; what other packages bring is known by their versions.
+    """The global names that a function, or the methods and bases of a class, of the package `home` use, and what they
+    mean: its own functions and classes, and values; what other packages bring is known by their versions.
     """
     if not home or _package(item) != home:
         return []
-    functions = [item] if inspect.isfunction(item) else list(vars(item).values()) if inspect.isclass(item) else []
     used: dict[str, Any] = {}
-    for function in filter(inspect.isfunction, functions):
-        written = {step.argval for step in dis.get_instructions(function) if step.opname == "STORE_GLOBAL"}
-        for name, value in inspect.getclosurevars(function).globals.items():
+    for function in _functions_of(item):
+        used |= inspect.getclosurevars(function).nonlocals if inspect.isclass(item) else {}
+        written, read = _globals_of(function)
+        for name, value in read:
             code = inspect.isroutine(value) or inspect.isclass(value)
             if name not in written and not inspect.ismodule(value) and (not code or _package(value) == home):
                 used[name] = value
-    return sorted(used.items())
+    bases = item.__bases__ if inspect.isclass(item) else ()
+    return [*sorted(used.items()), *((base.__name__, base) for base in bases if _package(base) == home)]
+
+
+def _functions_of(item: Any) -> list[FunctionType]:
+    """A function itself; of a class what its methods and properties are made of."""
+    values = list(vars(item).values()) if inspect.isclass(item) else [item]
+    parts = [part for value in values for part in (value, *(getattr(value, name, None) for name in _MADE_OF))]
+    return [part for part in parts if inspect.isfunction(part)]
+
+
+def _globals_of(function: FunctionType) -> tuple[set[str], list[tuple[str, Any]]]:
+    """The global names that a function writes, and those that it reads with what they mean, functions inside it
+    included; `helpers.scale` is what that module has under this name.
+    """
+    written, read, codes = set(), [], [function.__code__]
+    while codes:
+        code = codes.pop()
+        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+        name, value = "", None
+        for step in dis.get_instructions(code):
+            if step.opname == "STORE_GLOBAL":
+                written.add(step.argval)
+            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and step.argval in function.__globals__:
+                name, value = step.argval, function.__globals__[step.argval]
+            elif step.opname in ("LOAD_ATTR", "LOAD_METHOD") and inspect.ismodule(value):
+                name, value = f"{name}.{step.argval}", getattr(value, step.argval, None)
+            else:
+                name, value = "", None
+            if name:
+                read.append((name, value))
+    return written, read
 
 
 def _package(item: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import linecache
 import subprocess
 import sys
 
@@ -188,3 +189,100 @@ def test_what_a_callable_uses_by_name_is_its_own(tmp_path, monkeypatch, name):
     assert digest(3, USED.replace("0.5", "0.6")) != same
     assert digest(4, USED.replace("batch - limit", "batch + limit")) != same
     assert digest(5, USED + "\nunused = 1\n") == same
+
+
+NETWORK = """
+import torch
+from net import functions
+
+limit, scale = 0.5, 2.0
+
+def curve(batch):
+    return batch.clamp(-1, 1)
+
+class Base(torch.nn.Module):
+    def forward(self, batch):
+        return self.last([self.inner(row) for row in batch.flatten(1)])
+
+class Network(Base):
+    def inner(self, row):
+        return curve(functions.root(row)) - limit
+
+    @staticmethod
+    def last(rows):
+        return torch.stack(rows) * scale
+
+    @property
+    def shape(self):
+        return (1, 2)
+"""
+HELPERS = "def root(row):\n    return row.sqrt()\n"
+
+
+def test_what_a_network_uses_by_name_is_its_own(tmp_path, monkeypatch):
+    """In a method of a base, a comprehension, a static method, a property, and in a module beside it."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "__init__.py").touch()
+
+    def digest(text=NETWORK, helpers=HELPERS):
+        (tmp_path / "net" / "functions.py").write_text(helpers, encoding="utf-8")
+        (tmp_path / "net" / "model.py").write_text(text, encoding="utf-8")
+        for name in [name for name in sys.modules if name.partition(".")[0] == "net"]:
+            del sys.modules[name]
+        linecache.clearcache()
+        importlib.invalidate_caches()
+        return digests.of_module_source(importlib.import_module("net.model").Network())
+
+    same = digest()
+    assert digest() == same
+    changes = {
+        "0.5": "0.6",
+        "2.0": "3.0",
+        "clamp(-1, 1)": "clamp(-2, 2)",
+        "batch.flatten(1)": "batch",
+        "(1, 2)": "(2, 1)",
+    }
+    found = [digest(NETWORK.replace(*change)) for change in changes.items()]
+    found.append(digest(helpers=HELPERS.replace("sqrt", "exp")))
+    assert len({same, *found}) == len(found) + 1
+    assert digest(NETWORK + "\nunused = 1\n") == same
+
+
+def test_what_a_module_holds_beside_tensors_is_its_own():
+    class Scaled(torch.nn.Module):
+        def __init__(self, by):
+            super().__init__()
+            self.by = by
+
+    def hooked(hook):
+        module = Scaled(1.0)
+        module.register_forward_hook(lambda *_: None).remove()
+        if hook:
+            module.register_forward_hook(hook)
+        return torch.nn.Sequential(module)
+
+    def double(module, given, answer):
+        return 2 * answer
+
+    def half(module, given, answer):
+        return answer / 2
+
+    made = [Scaled(1.0), Scaled(2.0), Scaled(torch.ones(2)), Scaled(torch.zeros(2)), Scaled([double]), Scaled([half])]
+    made += [hooked(None), hooked(double), hooked(half)]
+    assert len({digests.of_module_source(module) for module in made}) == len(made)
+    assert digests.of_module_source(hooked(half)) == digests.of_module_source(hooked(half))
+    assert digests.of_module_source(Scaled(2.0)) == digests.of_module_source(Scaled(2.0))
+
+
+def test_what_a_class_takes_from_around_it_is_its_own():
+    def network(by):
+        class Scaled(torch.nn.Module):
+            def forward(self, images):
+                return super().forward(images) * by
+
+        return Scaled()
+
+    assert digests.of_module_source(network(1.0)) == digests.of_module_source(network(1.0))
+    assert digests.of_module_source(network(1.0)) != digests.of_module_source(network(2.0))
