@@ -8,7 +8,7 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -153,7 +153,7 @@ def _used_by_name(item: Any, home: str) -> list[tuple[str, Any]]:
     used: dict[str, Any] = {}
     for function in _functions_of(item):
         used |= inspect.getclosurevars(function).nonlocals if inspect.isclass(item) else {}
-        written, read = _globals_of(function)
+        written, read = _globals_of(function, home)
         for name, value in read:
             code = inspect.isroutine(value) or inspect.isclass(value)
             if name not in written and not inspect.ismodule(value) and (not code or _package(value) == home):
@@ -169,9 +169,9 @@ def _functions_of(item: Any) -> list[FunctionType]:
     return [part for part in parts if inspect.isfunction(part)]
 
 
-def _globals_of(function: FunctionType) -> tuple[set[str], list[tuple[str, Any]]]:
+def _globals_of(function: FunctionType, home: str) -> tuple[set[str], list[tuple[str, Any]]]:
     """The global names that a function writes, and those that it reads with what they mean, functions inside it
-    included; `helpers.scale` is what that module has under this name.
+    included; `helpers.scale` is what that module, of the package `home`, has under this name.
     """
     written, read, codes = set(), [], [function.__code__]
     while codes:
@@ -183,13 +183,17 @@ def _globals_of(function: FunctionType) -> tuple[set[str], list[tuple[str, Any]]
                 written.add(step.argval)
             if step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and step.argval in function.__globals__:
                 name, value = step.argval, function.__globals__[step.argval]
-            elif step.opname in ("LOAD_ATTR", "LOAD_METHOD") and inspect.ismodule(value):
+            elif step.opname in ("LOAD_ATTR", "LOAD_METHOD") and inspect.ismodule(value) and _is_of(value, home):
                 name, value = f"{name}.{step.argval}", getattr(value, step.argval, None)
             else:
                 name, value = "", None
             if name:
                 read.append((name, value))
     return written, read
+
+
+def _is_of(module: ModuleType, home: str) -> bool:
+    return module.__name__.split(".", 1)[0] == home
 
 
 def _package(item: Any) -> str:

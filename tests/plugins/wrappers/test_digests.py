@@ -192,6 +192,7 @@ def test_what_a_callable_uses_by_name_is_its_own(tmp_path, monkeypatch, name):
 
 
 NETWORK = """
+import os
 import torch
 from net import functions
 
@@ -214,7 +215,7 @@ class Network(Base):
 
     @property
     def shape(self):
-        return (1, 2)
+        return (1, 2) if "SHAPED" in os.environ else (1, 3)
 """
 HELPERS = "def root(row):\n    return row.sqrt()\n"
 
@@ -247,6 +248,7 @@ def test_what_a_network_uses_by_name_is_its_own(tmp_path, monkeypatch):
     found = [digest(NETWORK.replace(*change)) for change in changes.items()]
     found.append(digest(helpers=HELPERS.replace("sqrt", "exp")))
     assert len({same, *found}) == len(found) + 1
+    monkeypatch.setenv("SHAPED", "yes")  # what other packages hold is not looked at
     assert digest(NETWORK + "\nunused = 1\n") == same
 
 
