@@ -28,7 +28,7 @@ from pathlib import Path
 
 from fuzzing.loop import DOORS, Loop, door_of, instrumented, keep
 from fuzzing.page import write_page
-from fuzzing.watch import OUT_OF_MEMORY, Finding, look
+from fuzzing.watch import ASLEEP, OUT_OF_MEMORY, Finding, look
 
 MEMORY = next((folder for folder in ("/dev/shm",) if os.access(folder, os.W_OK)), None)
 """A folder that is no disk, where there is one: each input gets files of its own."""
@@ -69,9 +69,13 @@ def _fuzz(name: str, folder: Path, seed: int, seconds: float) -> None:
     while (left := seconds - (time.monotonic() - began)) > 1:
         command = [sys.executable, __file__, "--door", name, "--corpus", str(folder), "--worker", f"{left:.0f}"]
         (folder / "count").write_text("0", encoding="utf-8")
-        ended = subprocess.run([*command, "--seed", str(seed + deaths)], stderr=subprocess.PIPE, check=False)
+        command += ["--seed", str(seed + deaths)]
+        try:
+            ended = subprocess.run(command, stderr=subprocess.PIPE, check=False, timeout=left + 2 * ASLEEP)
+        except subprocess.TimeoutExpired:  # its time is up, and it does not come to its end: a lock of the fuzzer's
+            ended = None
         count += json.loads((folder / "count").read_text(encoding="utf-8"))
-        if ended.returncode == 0:
+        if ended is None or ended.returncode == 0:
             break
         deaths += 1
         found = _death(ended.returncode, ended.stderr.decode(errors="replace"))

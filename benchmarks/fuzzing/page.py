@@ -57,7 +57,8 @@ def _lines(corpus: Path, doors: Mapping[str, Door]) -> Iterator[str]:
         of_door = [row for row in known if row["door"] == name]
         left = sum(state[name, row["case"]] for row in of_door)
         inputs, seconds = (sum(part[key] for part in parts[name]) for key in ("inputs", "seconds"))
-        led = "" if all(part["guided"] for part in parts[name]) else " (not guided)"
+        blind = sum(part["inputs"] for part in parts[name] if not part["guided"])
+        led = f" ({blind:,} of them not guided)" if blind else ""
         figures = (f"{inputs:,}{led}", f"{seconds / 60:.0f}", f"{door.memory_gib:.0f} GiB", len(of_door), left)
         yield f"| {door.title} | {door.ways} | {' | '.join(map(str, figures))} |"
     yield ""

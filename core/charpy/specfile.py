@@ -121,22 +121,19 @@ def _text(path: Path) -> str:
 
 def _from_yaml(text: str, path: Path) -> Any:
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.error import YAMLError
 
     try:
         return _YamlReader(YAML(typ="safe", pure=True).parse(text), path).document()
-    except MarkedYAMLError as cause:
-        mark = cause.problem_mark or cause.context_mark
-        where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark is not None else str(path)
+    except (YAMLError, ValueError, AssertionError) as cause:  # the last two: versions that the library chokes on
+        problem, mark = (
+            getattr(cause, f"problem{end}", None) or getattr(cause, f"context{end}", None) for end in ("", "_mark")
+        )
         raise SpecError(
             "this is no YAML",
-            where=where,
-            found=cause.problem or cause.context,
+            where=f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark is not None else str(path),
+            found=problem or str(cause)[:200],
             hint="correct the line, or write the spec as JSON",
-        ) from None
-    except YAMLError as cause:
-        raise SpecError(
-            "this is no YAML", where=str(path), found=cause, hint="correct the line, or write the spec as JSON"
         ) from None
 
 

@@ -253,7 +253,8 @@ def test_a_dropped_result_and_one_too_many_are_named(folder):
 def test_a_unit_that_nothing_plans_is_named(folder):
     columns = "model, norm, th, step, 7, round, attack, kind, rows, seconds, detail, digest FROM units LIMIT 1"
     forge(folder / "run.charpy", (f"INSERT INTO units SELECT 999, {columns}",))
-    (line,) = told(found(folder / "run.charpy"))
+    empty, line = told(found(folder / "run.charpy"))
+    assert empty.startswith("records: units (unit 999): no result")
     assert line.startswith("units as planned: unit 999: model 0, l0")
     assert "a unit that nothing plans" in line
 

@@ -144,6 +144,10 @@ _MISFITS = (
         "witnesses (unit {}, sample {})", "a witness of a sample with the result: {2}", "the result broken",
     ),
     (
+        "SELECT unit FROM units WHERE NOT EXISTS (SELECT 1 FROM results r WHERE r.unit = units.unit)",
+        "units (unit {})", "no result", "one for each sample that was attacked",
+    ),
+    (
         "SELECT unit, sample, outcome FROM results WHERE outcome NOT IN ('broken', 'held', 'invalid')",
         "results (unit {}, sample {})", "{2}", "broken, held or invalid",
     ),

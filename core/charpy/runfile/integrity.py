@@ -84,7 +84,7 @@ def check(path: Path, db: sqlite3.Connection) -> None:
             if file.read(SEAL.stop)[SEAL] == _digest(path):
                 return
     try:
-        found = [str(row[0]) for row in db.execute("PRAGMA quick_check(5)")]
+        found = [str(row[0]) for row in db.execute("PRAGMA integrity_check(5)")]
         damaged = [] if found != ["ok"] else list(_damaged(db))
     except DAMAGED as cause:
         if refused := unreadable(path, cause):
