@@ -210,9 +210,8 @@ def test_prints_of_a_model_are_no_messages_and_no_results(folder):
     assert "nor is this" not in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_both_processes_and_the_same_command_goes_on(folder, number, code):
     command = "assess models_that_end:slow --data shades.npz --norms l0 --levels 2 --battery corner_pixels"
     arguments = [*command.split(), "--queries", "20", "--certify", "0"]

@@ -144,7 +144,7 @@ def gone_at_once(images): os._exit(0)
     ("name", "cause"),
     [
         ("exits", "SystemExit"),
-        ("gone", "it ended itself with exit code 0"),
+        pytest.param("gone", "it ended itself with exit code 0", marks=pytest.mark.slow),
         pytest.param("segfault", "SIGSEGV", marks=pytest.mark.slow),
         pytest.param("gone_at_once", "it ended itself with exit code 0", marks=pytest.mark.slow),
     ],

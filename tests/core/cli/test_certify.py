@@ -15,7 +15,8 @@ def document(folder: str) -> Assessment:
     return Assessment.model_validate_json((Path(folder) / "report.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("command", ["certify", pytest.param("assess", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["certify", "assess"])
 def test_every_sample_is_proven_or_broken_and_both_are_said(command, charpy):
     done = charpy(command, *SMALL, "--battery", "standard", "--out", "out")
     assert done.code == 0

@@ -173,6 +173,7 @@ def test_it_is_listed_once_installed(installed):
     assert all("failure" not in row and row["summary"].endswith(".") for row in rows)
 
 
+@pytest.mark.slow
 def test_its_tests_pass(installed):
     done = installed("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]

@@ -99,6 +99,7 @@ def test_results_come_in_the_order_of_the_units(executor, tmp_path):
     assert list(executor.map(Doing(tmp_path), [])) == []
 
 
+@pytest.mark.slow
 def test_a_dead_workers_unit_is_tried_again_and_no_other_is_lost(executor, tmp_path):
     units = [1, 2, (3,), 4, 5, (6,), 7]
     assert [result for _, result in executor.map(Doing(tmp_path), units)] == [1, 4, 9, 16, 25, 36, 49]
