@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
-import dis
+import functools
 import hashlib
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
 import torch
 
+from charpy_plugins.wrappers.code_used import (
+    changed_by_use,
+    functions_of,
+    package_of,
+    parts_of_class,
+    parts_of_function,
+    source_of,
+)
+
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 """Where an object lies in memory: part of many a repr, of no identity."""
 
-_MADE_OF = ("__func__", "fget", "fset", "func", "__wrapped__")
-"""Where static and class methods, properties and decorated functions keep theirs."""
+_PASSING = re.compile(
+    r"(_thread|threading|queue|_queue|multiprocessing|concurrent|asyncio|subprocess|socket|tempfile|logging|io|_io"
+    r"|random|_random|numpy\.random|weakref|itertools|torch\._(?!ops)|torch\.storage)(\.|$)"
+)
+"""Modules of what changes by being used, or belongs to a process: locks, files, generators, what torch compiles."""
+
+_MANGLED = re.compile(r"(__torch__\.|___torch_mangle_\d+\.?)")
+
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+
+_BARE = frozenset(vars(torch.nn.Module()))
+"""What every module holds, of no say in what it answers or seen elsewhere."""
+
+_FOREIGN = sys.stdlib_module_names - {"__main__"} | {"torch", "numpy", ""}
+"""Packages whose helpers are not followed: known by their versions."""
 
 _DEPTH = 100
 """Objects nested deeper than this (a linked list, say) are cut off: by then they are told apart."""
@@ -48,27 +71,63 @@ def of_module_state(module: torch.nn.Module) -> str:
 def of_module_source(module: torch.nn.Module) -> str:
     """SHA-256 of how the module is put together, of every class in it that is not torch's own with what that uses by
     name of its package, and of what its parts hold beside parameters, buffers and modules: numbers, functions, hooks.
+
+    Not of what its forward pass changes itself, nor of train or eval mode.
     """
-    kinds = {type(part) for part in module.modules()}
-    own = [of_object(kind, _package(kind)) for kind in kinds if _package(kind) != "torch"]
-    held = [of_object(_held(part)) for part in module.modules()]
-    structure = _ADDRESS.sub("", repr(module))
-    return hashlib.sha256("\n".join([structure, *sorted(own), *held]).encode()).hexdigest()
+    parts = list(module.modules())
+    own = [kind for kind in dict.fromkeys(map(type, parts)) if package_of(kind) != "torch"]
+    held = [_held(part) for part in parts]
+    homes = {*map(package_of, own), *(home_of(value) for state in held for value in _callables(state))}
+    digest = hashlib.sha256(_structure(module).encode())
+    seen = {id(part): (number, part) for number, part in enumerate(parts)}  # who points back at one means its number
+    _add(digest, [own, held], seen, 0, frozenset(homes - _FOREIGN))
+    return digest.hexdigest()
+
+
+def _structure(module: torch.nn.Module) -> str:
+    try:
+        return _ADDRESS.sub("", repr(module))
+    except Exception:  # noqa: BLE001 - a part that cannot say what it is
+        return "\n".join(f"{name} {type(part).__qualname__}" for name, part in module.named_modules())
 
 
 def _held(part: torch.nn.Module) -> dict[str, Any]:
-    """What a module holds that `of_module_state` does not see; of hooks not the numbers by which torch keeps them."""
-    state = {name: value for name, value in vars(part).items() if name not in ("_parameters", "_buffers", "_modules")}
-    hooks = {name: list(value.values()) for name, value in state.items() if name.endswith("_hooks") and value}
-    return {name: value for name, value in state.items() if not name.startswith("_")} | hooks
+    """What a module holds that `of_module_state` does not see; of hooks not the numbers by which torch keeps them.
+
+    Not what its forward pass writes or torch derives from parameters; private names where the class itself uses them.
+    """
+    kind, state = type(part), dict(vars(part))
+    hooks = {name: list(state[name].values()) for name in _HOOKS if state.get(name)}
+    if isinstance(part, torch.jit.ScriptModule | torch.fx.GraphModule):
+        return {"code": _code(part)} | hooks
+    if str(kind.__module__).startswith("torch._"):
+        return hooks
+    own = [base for base in kind.__mro__ if package_of(base) not in ("torch", "builtins")]
+    names = {name for base in own for one in functions_of(base) for name in one.__code__.co_names}
+    changed = changed_by_use(kind) | {name for base in own for name, value in vars(base).items() if _fills(value)}
+    left_out = (
+        changed | _BARE | {name for name in state if not {f"{name}_orig", f"{name}_g"}.isdisjoint(part._parameters)}
+    )
+    kept = {name: value for name, value in state.items() if name not in left_out}
+    return {name: value for name, value in kept.items() if not name.startswith("_") or name in names} | hooks
 
 
-def source_of(thing: Any) -> str:
-    """The source text of a class or function; its qualified name where there is none (typed at a prompt, compiled)."""
+def _callables(state: Mapping[str, Any]) -> list[Any]:
+    """The functions and hooks that a module holds."""
+    values = [item for value in state.values() for item in (value if type(value) is list else [value])]
+    return [item for item in values if issubclass(type(item), FunctionType | MethodType | functools.partial)]
+
+
+def _fills(value: Any) -> bool:
+    return isinstance(value, functools.cached_property)
+
+
+def _code(part: Any) -> str:
+    """What a module that torch compiled or traced computes, without the numbers by which torch keeps classes apart."""
     try:
-        return inspect.getsource(thing)
-    except (OSError, TypeError):
-        return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
+        return _MANGLED.sub("", str(part.code))
+    except Exception:  # noqa: BLE001 - it has no forward of its own
+        return ""
 
 
 def of_object(subject: Any, home: str = "") -> str:
@@ -80,36 +139,36 @@ def of_object(subject: Any, home: str = "") -> str:
     Of functions and classes of the package `home` also what they use by name counts: functions and classes of that
     package, and values; not what they write themselves, such as counters.
     """
-    digest = hashlib.sha256()
-    _add(digest, subject, {}, 0, home)
-    return digest.hexdigest()
+    return _digest(subject, {}, 0, frozenset({home} - {""}))
 
 
 def home_of(function: Any) -> str:
     """The package that a callable comes from."""
-    while hasattr(function, "func"):  # functools.partial
+    while isinstance(function, functools.partial):
         function = function.func
     of = function if inspect.isroutine(function) or inspect.isclass(function) else type(function)
-    return _package(of)
+    return package_of(of)
 
 
-def _add(digest: Any, item: Any, seen: dict[int, tuple[int, Any]], depth: int, home: str) -> None:
+def _add(digest: Any, item: Any, seen: dict[int, tuple[int, Any]], depth: int, homes: frozenset[str]) -> None:
     """Add `item`; `seen` holds what was met before (and keeps it alive), so that cycles and shared parts end there."""
     digest.update(f"<{type(item).__module__}.{type(item).__qualname__}>".encode())
-    if item is None or isinstance(item, bool | int | float | complex | str | bytes | np.generic):
-        digest.update(repr(item).encode())
-        return
     if id(item) in seen:
         digest.update(f"#{seen[id(item)][0]}".encode())
         return
-    seen[id(item)] = (len(seen), item)
-    if isinstance(item, torch.Tensor):
-        digest.update(of_tensors([("", item)]).encode())
-    elif isinstance(item, np.ndarray) and not item.dtype.hasobject:
-        _add_array(digest, item)
-    elif depth < _DEPTH and not isinstance(item, np.random.RandomState | np.random.Generator):
-        for part in _parts(item, home):
-            _add(digest, part, seen, depth + 1, home)
+    try:
+        if item is None or isinstance(item, bool | int | float | complex | str | bytes | np.generic):
+            digest.update(repr(item).encode())
+            return
+        seen[id(item)] = (len(seen), item)
+        if isinstance(item, np.ndarray) and not item.dtype.hasobject:
+            _add_array(digest, item)
+            return
+        parts = list(_parts(item, seen, depth, homes)) if depth < _DEPTH else []
+    except Exception:  # noqa: BLE001 - what cannot be looked at still has a type
+        parts = []
+    for part in parts:
+        _add(digest, part, seen, depth + 1, homes)
 
 
 def _add_array(digest: Any, array: np.ndarray[Any, Any]) -> None:
@@ -120,81 +179,65 @@ def _add_array(digest: Any, array: np.ndarray[Any, Any]) -> None:
         digest.update(np.ascontiguousarray(array).tobytes())
 
 
-def _parts(item: Any, home: str) -> Iterable[Any]:
+def _parts(item: Any, seen: dict[int, tuple[int, Any]], depth: int, homes: frozenset[str]) -> Iterable[Any]:
     """What an object is made of."""
-    if isinstance(item, Mapping):
-        return [part for pair in item.items() for part in pair]
+    if isinstance(item, torch.nn.Module):
+        tensors = [*item.named_parameters(recurse=False), *item.named_buffers(recurse=False)]
+        return [type(item), item.extra_repr(), _held(item), *tensors, *item.named_children()]
+    if isinstance(item, torch.Tensor):
+        return _parts_of_tensor(item)
     if isinstance(item, np.ndarray):
         return [item.shape, *item.ravel().tolist()]
-    if isinstance(item, set | frozenset):
-        return sorted(item, key=repr)
-    if isinstance(item, list | tuple):
-        return item
+    if inspect.isfunction(item):
+        return parts_of_function(item, homes)
+    if inspect.isclass(item):
+        return parts_of_class(item, homes)
+    if isinstance(item, functools._lru_cache_wrapper):
+        return [item.__wrapped__]
     if inspect.ismethod(item):
         return [item.__func__, item.__self__]
-    if inspect.isroutine(item) or inspect.isclass(item) or inspect.ismodule(item):
-        closure = inspect.getclosurevars(item).nonlocals if inspect.isfunction(item) else {}
-        return [source_of(item), *closure.items(), *_used_by_name(item, home)]
+    if inspect.isroutine(item) or inspect.ismodule(item):
+        return [source_of(item)]
+    if isinstance(item, CodeType):
+        return [item.co_code, item.co_consts, item.co_names]
+    if _PASSING.match(type(item).__module__) or isinstance(item, Iterator | torch.Generator):
+        return []
+    if package_of(type(item)) == "torch" and (hasattr(item, "__enter__") or "_ops" in type(item).__module__):
+        return [str(item)] if "_ops" in type(item).__module__ else []
+    if isinstance(item, Mapping):
+        return [part for pair in item.items() for part in pair]
+    if isinstance(item, set | frozenset):
+        return sorted(_digest(part, dict(seen), depth + 1, homes) for part in item)
+    if isinstance(item, list | tuple):
+        return item
+    return _reduced(item)
+
+
+def _reduced(item: Any) -> list[Any]:
+    """What pickle would write of it, for which nothing is executed but the object's own methods."""
     try:
-        # what pickle would write of it, which nothing is executed for but the object's own methods
         reduced = item.__reduce_ex__(4)
     except Exception:  # noqa: BLE001 - an object that refuses to be pickled still has a type
         reduced = ()
-    state = list(reduced[:3]) + [list(rest) for rest in reduced[3:5] if rest is not None]
-    return [source_of(type(item)), *state] if isinstance(reduced, tuple) else [source_of(type(item)), reduced]
+    if not isinstance(reduced, tuple):
+        return [type(item), reduced]
+    return [type(item), *reduced[:3], *(list(rest) for rest in reduced[3:5] if rest is not None)]
 
 
-def _used_by_name(item: Any, home: str) -> list[tuple[str, Any]]:
-    """The global names that a function, or the methods and bases of a class, of the package `home` use, and what they
-    mean: its own functions and classes, and values; what other packages bring is known by their versions.
-    """
-    if not home or _package(item) != home:
-        return []
-    used: dict[str, Any] = {}
-    for function in _functions_of(item):
-        used |= inspect.getclosurevars(function).nonlocals if inspect.isclass(item) else {}
-        written, read = _globals_of(function, home)
-        for name, value in read:
-            code = inspect.isroutine(value) or inspect.isclass(value)
-            if name not in written and not inspect.ismodule(value) and (not code or _package(value) == home):
-                used[name] = value
-    bases = item.__bases__ if inspect.isclass(item) else ()
-    return [*sorted(used.items()), *((base.__name__, base) for base in bases if _package(base) == home)]
+def _parts_of_tensor(tensor: torch.Tensor) -> list[Any]:
+    """A tensor's values; what stands for them where it is sparse, quantised, conjugated or without any."""
+    try:
+        return [of_tensors([("", tensor.resolve_conj().resolve_neg())])]
+    except Exception:  # noqa: BLE001 - every layout has limits of its own
+        kind = f"{tensor.dtype} {tensor.layout}"
+    if tensor.is_quantized:
+        return [kind, str(tensor.qscheme()), tensor.dequantize()]
+    if tensor.layout == torch.sparse_coo:
+        return [kind, tuple(tensor.shape), tensor.coalesce().indices(), tensor.coalesce().values()]
+    return [kind, tensor.to_dense()] if tensor.layout != torch.strided else [kind]
 
 
-def _functions_of(item: Any) -> list[FunctionType]:
-    """A function itself; of a class what its methods and properties are made of."""
-    values = list(vars(item).values()) if inspect.isclass(item) else [item]
-    parts = [part for value in values for part in (value, *(getattr(value, name, None) for name in _MADE_OF))]
-    return [part for part in parts if inspect.isfunction(part)]
-
-
-def _globals_of(function: FunctionType, home: str) -> tuple[set[str], list[tuple[str, Any]]]:
-    """The global names that a function writes, and those that it reads with what they mean, functions inside it
-    included; `helpers.scale` is what that module, of the package `home`, has under this name.
-    """
-    written, read, codes = set(), [], [function.__code__]
-    while codes:
-        code = codes.pop()
-        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-        name, value = "", None
-        for step in dis.get_instructions(code):
-            if step.opname == "STORE_GLOBAL":
-                written.add(step.argval)
-            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and step.argval in function.__globals__:
-                name, value = step.argval, function.__globals__[step.argval]
-            elif step.opname in ("LOAD_ATTR", "LOAD_METHOD") and inspect.ismodule(value) and _is_of(value, home):
-                name, value = f"{name}.{step.argval}", getattr(value, step.argval, None)
-            else:
-                name, value = "", None
-            if name:
-                read.append((name, value))
-    return written, read
-
-
-def _is_of(module: ModuleType, home: str) -> bool:
-    return module.__name__.split(".", 1)[0] == home
-
-
-def _package(item: Any) -> str:
-    return str(getattr(item, "__module__", None) or "").split(".", 1)[0]
+def _digest(item: Any, seen: dict[int, tuple[int, Any]], depth: int, homes: frozenset[str]) -> str:
+    digest = hashlib.sha256()
+    _add(digest, item, seen, depth, homes)
+    return digest.hexdigest()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import linecache
+import random
 import subprocess
 import sys
 
@@ -288,3 +290,254 @@ def test_what_a_class_takes_from_around_it_is_its_own():
 
     assert digests.of_module_source(network(1.0)) == digests.of_module_source(network(1.0))
     assert digests.of_module_source(network(1.0)) != digests.of_module_source(network(2.0))
+
+
+KEPT = {}
+
+
+class Used(torch.nn.Module):
+    """Changes what it holds, what its class holds, and what its module holds, by being used."""
+
+    total = 0
+
+    def __init__(self):
+        super().__init__()
+        self.calls, self.seen, self.log, self.scale = 0, {}, [], 2.0
+
+    @functools.cached_property
+    def mask(self):
+        return torch.ones(4)
+
+    def forward(self, images):
+        self.calls += 1
+        self.seen[len(images)] = images
+        self.note(images)
+        Used.total += 1
+        KEPT[len(images)] = images
+        return images.flatten(1) * self.mask * self.scale
+
+    def note(self, images):
+        self.log.append(float(images.sum()))
+
+    @torch.autocast("cpu")
+    def guarded(self, images):
+        return self(images)
+
+
+def observed():
+    found = {}
+
+    def hook(module, given, answer):
+        found["last"] = answer
+
+    module = torch.nn.Sequential(Used())
+    module.register_forward_hook(hook)
+    return module
+
+
+def normed():
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.utils.spectral_norm(torch.nn.Linear(4, 3)))
+
+
+@pytest.mark.parametrize("make", [Used, observed, normed, lambda: torch.compile(Used(), backend="eager")])
+def test_use_does_not_change_what_a_module_is(make):
+    torch.manual_seed(0)
+    module = make()
+    before = digests.of_module_source(module)
+    module.eval()(torch.rand(2, 1, 2, 2))
+    if make is Used:
+        module.guarded(torch.rand(2, 1, 2, 2))
+    assert digests.of_module_source(module) == before
+    torch.manual_seed(0)
+    assert digests.of_module_source(make()) == before
+
+
+def test_a_module_held_in_a_list_is_known_by_itself_and_one_that_points_back_ends():
+    def listed(value):
+        layer = torch.nn.Linear(2, 2)
+        torch.nn.init.constant_(layer.weight, value)
+        torch.nn.init.zeros_(layer.bias)
+        for _ in range(2):  # the number of a hook is another each time
+            layer.register_forward_hook(print).remove()
+        layer.register_forward_hook(print)
+        module = torch.nn.Sequential(Used())
+        module[0].others, module[0].back = [layer], [module]
+        return module
+
+    assert digests.of_module_source(listed(1.0)) == digests.of_module_source(listed(1.0))
+    assert digests.of_module_source(listed(1.0)) != digests.of_module_source(listed(2.0))
+
+
+def test_generators_and_sets_of_objects_whatever_their_state_and_order():
+    def holding(draws):
+        module, numbers, noise = Used(), random.Random(0), torch.Generator()
+        for _ in range(draws):
+            numbers.random(), torch.rand(1, generator=noise)
+        module.held = [numbers, noise, np.random.PCG64(draws), {Thing(a=value) for value in range(20)}, iter([draws])]
+        return module
+
+    assert digests.of_module_source(holding(0)) == digests.of_module_source(holding(3))
+
+
+class _Raising:
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+
+
+class _RaisingNumber(int):
+    def __repr__(self):
+        raise ValueError("no")
+
+
+class _RaisingMapping(dict):
+    def items(self):
+        raise KeyError("no")
+
+
+class _RaisingKind(type):
+    def __getattr__(cls, name):
+        raise RuntimeError(name)
+
+
+class _Reduced:
+    def __reduce_ex__(self, protocol):
+        return (str, (), None, 5, 6)
+
+
+class _Kind(metaclass=_RaisingKind):
+    pass
+
+
+class _Mute(torch.nn.Module):
+    __module__ = None
+
+    def extra_repr(self):
+        raise RuntimeError("no")
+
+    def early(self):
+        return later  # noqa: F821 - never there
+
+
+HELD = {
+    "raising": _Raising(),
+    "number": _RaisingNumber(3),
+    "mapping": _RaisingMapping(a=1),
+    "kind": _Kind,
+    "of the kind": _Kind(),
+    "reduced": _Reduced(),
+    "among others": {1: _Raising()},
+    "mute": _Mute(),
+    "conjugate": torch.ones(2, dtype=torch.complex64).conj(),
+    "sparse": torch.eye(2).to_sparse(),
+    "without values": torch.ones(2, device="meta"),
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_nothing_that_a_module_holds_keeps_it_from_being_known(name):
+    held = HELD[name] if name != "mute" else [HELD[name]]
+    module, same, other = Used(), Used(), Used()
+    module.held, same.held, other.held = held, held, None
+    assert digests.of_module_source(module) == digests.of_module_source(same) != digests.of_module_source(other)
+
+
+def test_a_cell_that_is_not_filled_yet():
+    class Early(torch.nn.Module):
+        def answer(self):
+            return later
+
+    assert digests.of_module_source(Early()) == digests.of_module_source(Early())
+    later = 1
+    assert later
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace:DeprecationWarning")
+def test_what_torch_traced_is_known_by_what_it_computes():
+    class Times(torch.nn.Module):
+        def forward(self, images):
+            return images * 2
+
+    class Plus(torch.nn.Module):
+        def forward(self, images):
+            return images + 2
+
+    Plus.__qualname__, Plus.__name__ = Times.__qualname__, Times.__name__
+    for trace in (lambda module: torch.jit.trace(module, torch.ones(1, 2)), torch.fx.symbolic_trace):
+        assert digests.of_module_source(trace(Times())) == digests.of_module_source(trace(Times()))
+        assert digests.of_module_source(trace(Times())) != digests.of_module_source(trace(Plus()))
+
+
+FACTORY = """
+import functools
+import torch
+
+scale, power = 2.0, 3.0
+
+def deep(batch):
+    return batch + 1
+
+def activation(batch):
+    return deep(batch)
+
+def wrapped(function):
+    @functools.wraps(function)
+    def around(*args):
+        return 4 * function(*args)
+    return around
+
+@functools.lru_cache
+def table(size):
+    return torch.ones(size) * 5
+
+class Network(torch.nn.Module):
+    by = scale
+
+    def __init__(self):
+        super().__init__()
+        self.activation, self._hidden = activation, 6.0
+        self.pick = (lambda x: x * 7) if power else (lambda x: x * 8)
+
+    @wrapped
+    def forward(self, batch, exponent=power):
+        return self.activation(batch * self.by) ** exponent + table(4) * self._hidden
+"""
+
+
+def test_what_a_network_takes_on_other_ways_is_its_own():
+    """Values of the class, defaults, decorators, cached helpers, private names, helpers of what it holds; from text
+    that nobody can read again, too.
+    """
+
+    def digest(text, readable=True):
+        name = f"<text {hash(text)}>" if readable else "<string>"
+        if readable:
+            linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+        space = {"__name__": "made_here"}
+        exec(compile(text, name, "exec"), space)
+        return digests.of_module_source(space["Network"]())
+
+    changes = ["2.0", "3.0", "+ 1", "4 *", "* 5", "6.0", "x * 7"]
+    for readable in (True, False):
+        same = digest(FACTORY, readable)
+        assert digest(FACTORY + "\n\nunused = 1\n", readable) == same
+        found = [digest(FACTORY.replace(change, f"{change[:-1]}9"), readable) for change in changes if change != "4 *"]
+        found.append(digest(FACTORY.replace("4 *", "9 *"), readable))
+        assert len({same, *found}) == len(found) + 1
+
+
+def test_a_method_set_from_outside_is_its_own():
+    def patched(by):
+        class Answering(torch.nn.Module):
+            pass
+
+        Answering.forward = by
+        return Answering()
+
+    def one(self, images):
+        return images
+
+    def two(self, images):
+        return images * 2
+
+    assert digests.of_module_source(patched(one)) == digests.of_module_source(patched(one))
+    assert digests.of_module_source(patched(one)) != digests.of_module_source(patched(two))
