@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from charpy.errors import RunFileError
 from charpy.evaluator import evaluate
 from charpy.runfile import RunFile
 from charpy.runfile.integrity import seal
+from charpy.runfile.schema import APPLICATION_ID, COLUMNS, SCHEMA
 from charpy.specs import RunSpec, parse
 from charpy.subjects import Subject
 from charpy.testing.linear import LinearModel
@@ -86,6 +90,22 @@ def test_a_seal_is_of_a_finished_run(begun):
     seal(begun)
     with pytest.raises(RunFileError, match="sealed"):
         run(begun)
+
+
+def test_one_of_an_older_schema_is_only_read(begun, tmp_path):
+    older = tmp_path / "older.charpy"
+    with closing(sqlite3.connect(older)) as file, closing(sqlite3.connect(begun)) as newer:
+        file.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        file.execute("PRAGMA user_version = 2")
+        file.executescript(SCHEMA.replace(", digest BLOB NOT NULL", "").replace(",\n    digest BLOB NOT NULL", ""))
+        for table, columns in COLUMNS.items():
+            rows = newer.execute(f"SELECT {', '.join(columns)} FROM {table}")
+            file.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})", rows)
+        file.commit()
+    before = older.read_bytes()
+    with pytest.raises(RunFileError, match="older schema"):
+        run(older)
+    assert older.read_bytes() == before
 
 
 def test_one_that_fits_goes_on(begun):

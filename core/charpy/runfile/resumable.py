@@ -21,11 +21,18 @@ def resumable(run: RunFile, *, models: int, samples: int) -> Engines | None:
     Gives the engines that it was begun with; None for a run that is finished.
 
     Raises:
-        RunFileError: a record does not fit the others or the run, or is none that charpy writes.
+        RunFileError: a record does not fit the others or the run, or is none that charpy writes; or the file is of an
+            older schema, which is only read.
     """
     with read_as_written([run.path]):
         if run.meta("finished", False):
             return None
+        if run.protected == "nothing":
+            raise RunFileError(
+                "the run cannot be gone on with: its file is of an older schema",
+                where=str(run.path),
+                hint="finish it with the charpy version that wrote it, or give another --out to begin anew",
+            )
         if run.protected == "seal":
             raise _misfit(run, "meta (finished)", "not finished, and sealed", "a seal once it is finished")
         audit = run.audit()
