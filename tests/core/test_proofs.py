@@ -174,6 +174,7 @@ def test_the_time_of_a_norm_ends_its_proofs(tmp_path):
     assert sum(threat.proven for threat in found.threats) == 0
 
 
+@pytest.mark.slow
 def test_the_search_finds_the_largest_proven_level_of_each_sample(tmp_path):
     found = assessed(run(tmp_path, EXACT, levels="minimal"))
     for part in found.brackets:

@@ -117,7 +117,7 @@ ENDINGS = {
 
 @pytest.mark.parametrize(
     "model",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name in {"eats", "faults", "killed"})) for name in ENDINGS],
+    [pytest.param(name, marks=[pytest.mark.slow] * (name != "exits")) for name in ENDINGS],
 )
 def test_what_ends_the_process_costs_its_units_and_is_named(folder, model, monkeypatch):
     monkeypatch.setattr("charpy.supervisor.TRIES", 1)
@@ -144,7 +144,8 @@ def test_the_command_says_what_was_lost_and_never_exits_with_0(folder):
     assert "exit code 0" in (folder / "out" / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("model", [pytest.param("leaves", marks=pytest.mark.slow), "raises"])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["leaves", "raises"])
 def test_what_the_process_survives_is_lost_as_well(folder, model):
     command = f"assess models_that_end:{model} --data shades.npz --norms l0 --levels 2 --battery corner_pixels"
     done = program(folder, *command.split(), "--queries", "60", "--certify", "0", "--out", "out")
@@ -192,6 +193,7 @@ def test_a_crash_of_the_evaluator_is_4(folder):
     assert caught.value.exit_code == 4
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_results_as_this_one(folder):
     from charpy.evaluator import evaluate
 

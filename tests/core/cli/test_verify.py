@@ -215,13 +215,14 @@ def mortal(charpy, tmp_path):
     assert charpy("run", "s.yaml", "--out", "out").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "said"),
     [
         ("exits", "it ended itself with exit code 0"),
-        pytest.param("leaves", "not confirmed: the model fails", marks=pytest.mark.slow),
-        pytest.param("hangs", "it hung: no sign of life for 20 s", marks=pytest.mark.slow),
-        pytest.param("raises", "not confirmed: the model fails", marks=pytest.mark.slow),
+        ("leaves", "not confirmed: the model fails"),
+        ("hangs", "it hung: no sign of life for 20 s"),
+        ("raises", "not confirmed: the model fails"),
     ],
 )
 def test_a_model_that_dies_while_it_verifies_is_never_a_pass(program, mortal, how, said):

@@ -119,7 +119,7 @@ def wait_until(people, enough):
     assert enough(answered(people)), answered(people)
 
 
-@pytest.mark.parametrize(("kind", "kills"), [("sqlite", 3), ("postgresql", 2)])
+@pytest.mark.parametrize(("kind", "kills"), [("sqlite", 3), pytest.param("postgresql", 2, marks=pytest.mark.slow)])
 def test_kills_at_random_instants_lose_no_acknowledged_answer(kind, kills, serving, visitor, document, request, rows):
     where = str(serving.folder / "answers.sqlite")
     if kind == "postgresql":
