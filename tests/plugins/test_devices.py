@@ -43,7 +43,8 @@ def elsewhere(change: bool) -> Any:
 ATTACKS = components("attacks", Attack)
 
 
-@pytest.mark.parametrize("grid", [Grid.EIGHT_BIT, pytest.param(Grid.NONE, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("grid", list(Grid))
 @pytest.mark.parametrize(
     ("name", "norm"), [(name, norm) for name in ATTACKS for norm in BALLS if norm in ATTACKS[name].norms]
 )

@@ -336,6 +336,7 @@ class TorchattacksPgd(Pgd):
     params: ClassVar = {"attack": "PGD", "options": {"steps": 40, "alpha": 0.01}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contract", [FoolboxPgd, TorchattacksPgd])
 def test_they_keep_the_contract_of_attacks(contract):
     needed(contract.component.package)

@@ -157,6 +157,7 @@ def test_spends_no_row_beyond_the_budget(kind, norm, queries, attack_with):
         assert trial.rows == trial.oracle.rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "norm"), [gate for gate in GATES if gate[0] != "universal"])
 def test_a_sample_does_not_depend_on_the_others_or_on_the_batch(kind, norm, attack_with):
     model, images, labels = problem(norm)
@@ -173,6 +174,7 @@ def test_a_sample_does_not_depend_on_the_others_or_on_the_batch(kind, norm, atta
     assert torch.equal(part.images, whole.images[keep])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "norm"), in_full([(k, n) for k, n in GATES if Goal.TARGETED in registry().load("attacks", k).goals])
 )

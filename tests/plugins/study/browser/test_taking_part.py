@@ -72,6 +72,7 @@ def test_a_phone(short, visit):
     assert len(visitor.given) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("screen", [NARROW, DOUBLED], ids=["320 px", "200 %"])
 def test_nothing_is_wider_than_the_screen(short, visit, screen):
     visitor = visit(short, **screen)
