@@ -97,6 +97,8 @@ def test_a_certifier_proves_the_same(name):
     contract = type(name, (CertifierContract,), {"component": CERTIFIERS[name], "params": PARAMS.get(name, {})})()
     model, images, labels = contract.problem()
     supported = [case for case in contract.threats(0.5)[::3] if not contract.make().supports(model, case[0])]
+    if not supported:
+        pytest.skip("it proves nothing of a linear model")
     for threat, row in supported:
         expected = contract.make().certify(model, images[row], labels[row], threat)
         with elsewhere(True):

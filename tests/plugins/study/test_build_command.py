@@ -134,6 +134,7 @@ def test_a_spec_gives_full_control(build, tmp_path):
         ("conditions: {near: {bounds: {ssim: {}}}}", "a bound is `least`, `most`, or both"),
         ("conditions: {near: {bounds: {ssim: {least: 1, most: 0}}}}", "nothing is at least 1 and at most 0"),
         ("conditions: {benign: {pick: nearest}}", "'benign' is benign, so it has no pick"),
+        ("conditions: {benign: {metric: ssim}}", "'benign' is benign, so it has no metric"),  # the default, given
         ("conditions: {Benign: }", "conditions.Benign"),
         ("conditions: {}", "conditions"),
         ("conditions: {benign: }\nsizes: [2, 4]", "sizes are distinct and have 1"),

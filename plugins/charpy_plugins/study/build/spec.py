@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from charpy.errors import SpecError
 from charpy.specfile import read_mapping
@@ -70,6 +70,11 @@ class ConditionSpec(Spec):
         description="of metrics, by kind, such as {ssim: {least: 0.9}, linf: {most: 25}}; norms on the 0..255 scale",
     )
 
+    @model_serializer(mode="wrap")
+    def _as_given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What was given is written down, and no more: a condition without witnesses refuses rules about them."""
+        return {name: value for name, value in write(self).items() if name in self.model_fields_set}
+
     def named(self, name: str) -> ConditionSpec:
         """The same with what follows from its name filled in.
 
@@ -81,8 +86,7 @@ class ConditionSpec(Spec):
         if kind is Kind.WITNESS:
             pick = self.pick or (Pick.FARTHEST if name == "perceptible" else Pick.NEAREST)
             return self.model_copy(update={"kind": kind, "pick": pick})
-        plain = ConditionSpec(kind=self.kind, text=self.text)
-        if rules := sorted(field for field, value in self if value != getattr(plain, field)):
+        if rules := sorted(self.model_fields_set - {"kind", "text"}):
             raise ValueError(f"condition {name!r} is {kind}, so it has no {', '.join(rules)}")
         return self.model_copy(update={"kind": kind})
 
